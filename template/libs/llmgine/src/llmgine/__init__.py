@@ -1,0 +1,1 @@
+"""The runtime spine of this project: yours to read and to edit."""

@@ -1,0 +1,189 @@
+"""The parts that can be replaced, each as the few methods that the others rely on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
+
+from llmgine.contracts.chat import ChatMessage, ToolCall, ToolResult
+from llmgine.contracts.llm import LLMChunk, LLMRequest, LLMResponse, ToolDefinition
+from llmgine.contracts.messages import Command, Event, Message, ResultT
+
+__all__ = [
+    "Bus",
+    "CallNext",
+    "ContextStore",
+    "Handles",
+    "LLMProvider",
+    "Middleware",
+    "ObservabilitySink",
+    "Observer",
+    "Publisher",
+    "Registration",
+    "ToolExecutor",
+]
+
+EventT = TypeVar("EventT", bound=Event)
+HandlerT_contra = TypeVar("HandlerT_contra", contravariant=True)
+
+CallNext = Callable[[Message], Awaitable[object]]
+Observer = Callable[[Event], None]
+
+
+class Registration(Protocol):
+    """What a `register_...` or `schedule` call returns."""
+
+    def cancel(self) -> None:
+        """Undo the registration; a second call does nothing."""
+        ...
+
+
+class Handles(Protocol[HandlerT_contra]):
+    """A command class, seen as what its handlers must look like."""
+
+    def check_handler(self, handler: HandlerT_contra, /) -> None:
+        """Exist for type checkers; see `Command.check_handler`."""
+        ...
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Whoever can be told of events. Rooms that must not know the bus take one of these."""
+
+    async def publish(self, event: Event) -> None:
+        """Queue an event for its handlers; return as soon as it is queued."""
+        ...
+
+
+@runtime_checkable
+class Bus(Publisher, Protocol):
+    """The bus as applications use it."""
+
+    async def execute(
+        self, command: Command[ResultT], *, timeout: float | None = None
+    ) -> ResultT:
+        """Run a command's handler and return its result, or raise its own exception."""
+        ...
+
+    def register_command_handler(
+        self,
+        command_type: Handles[HandlerT_contra],
+        handler: HandlerT_contra,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> Registration:
+        """Make `handler` answer commands of exactly this type."""
+        ...
+
+    def register_event_handler(
+        self,
+        event_type: type[EventT],
+        handler: Callable[[EventT], object],
+        *,
+        session_id: str | None = None,
+        priority: int = 0,
+        concurrent: bool = False,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> Registration:
+        """Make `handler` hear events of this type and its subclasses."""
+        ...
+
+
+class Middleware(Protocol):
+    """Code around every handler of a bus, of commands and events alike.
+
+    It calls `call_next(message)` to go on (once, several times or not at all) and returns what
+    the handler returned; what a middleware returns for an event goes nowhere.
+    """
+
+    async def __call__(self, message: Message, call_next: CallNext) -> object:
+        """Handle the message, usually by way of `call_next`."""
+        ...
+
+
+@runtime_checkable
+class LLMProvider(Protocol):
+    """Whoever answers: a model behind an API, on this machine, or a script.
+
+    Attributes:
+        name: the provider's name in events, errors and settings.
+    """
+
+    name: str
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """Return the whole answer.
+
+        Raises:
+            ProviderError: the call failed; `retryable` says whether another may succeed.
+        """
+        ...
+
+    def stream(self, request: LLMRequest) -> AsyncIterator[LLMChunk]:
+        """Return the answer piece by piece: one `StreamStart` first, one `StreamEnd` last.
+
+        Raises:
+            ProviderError: as `complete`; `StreamInterruptedError` once chunks were handed on.
+        """
+        ...
+
+
+@runtime_checkable
+class ContextStore(Protocol):
+    """Conversations: complete, in order, each under a session id."""
+
+    async def add_message(self, session_id: str, message: ChatMessage) -> None:
+        """Append one message."""
+        ...
+
+    async def add_messages(
+        self,
+        session_id: str,
+        messages: Sequence[ChatMessage],
+        *,
+        expected_version: int | None = None,
+    ) -> int:
+        """Append all messages or none; return the new version.
+
+        A conversation's version is the number of messages ever appended since it was cleared.
+
+        Raises:
+            VersionConflictError: `expected_version` isn't the conversation's version.
+        """
+        ...
+
+    async def get_context(self, session_id: str, *, last: int | None = None) -> list[ChatMessage]:
+        """Return the messages, oldest first; with `last` about that many from the end.
+
+        A tool result is never returned without the message that called for it.
+        """
+        ...
+
+    async def clear_context(self, session_id: str) -> None:
+        """Forget the conversation."""
+        ...
+
+
+@runtime_checkable
+class ToolExecutor(Protocol):
+    """Whoever runs the tools that a model calls."""
+
+    def get_tools(self, *, strict: bool = False) -> list[ToolDefinition]:
+        """Return what can be called, as `LLMRequest.tools` takes it."""
+        ...
+
+    async def execute_tool_call(self, call: ToolCall) -> ToolResult:
+        """Run one call; whatever the model sent, the outcome is a result, never an exception."""
+        ...
+
+
+@runtime_checkable
+class ObservabilitySink(Protocol):
+    """Whoever writes events down."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event: at once, in memory only, without raising."""
+        ...

@@ -1,0 +1,126 @@
+"""Every limit and switch of the spine: one plain dataclass for each room.
+
+Nothing here reads a file or the environment; `bootstrap` fills these from settings.
+All durations are seconds, all sizes bytes unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+__all__ = [
+    "BusSettings",
+    "ConsoleSettings",
+    "ContextSettings",
+    "FileSettings",
+    "ObservabilitySettings",
+    "ProviderSettings",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusSettings:
+    """Limits of a `MessageBus`.
+
+    Attributes:
+        command_timeout: a command's limit where neither call nor handler names one.
+        event_timeout: an event handler's limit where the handler names none.
+        cancel_grace: how long a handler may ignore its cancellation before it is left behind.
+        drain_timeout: how long `stop` and a session's exit wait for work under way.
+        queue_size: events that wait per session id before publishers wait too.
+        overflow: what a publisher outside every handler meets at a full queue.
+        concurrent_per_session: `concurrent=True` handlers at once, per session id.
+        threads: threads for `def` handlers.
+        abandoned_threads: threads given up on (and replaced) before calls have to wait.
+    """
+
+    command_timeout: float = 60.0
+    event_timeout: float = 30.0
+    cancel_grace: float = 1.0
+    drain_timeout: float = 10.0
+    queue_size: int = 10_000
+    overflow: Literal["wait", "refuse"] = "wait"
+    concurrent_per_session: int = 64
+    threads: int = 32
+    abandoned_threads: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsoleSettings:
+    """What the console handler prints.
+
+    Attributes:
+        enabled: whether it is attached at all.
+        fold: join a start and its result into one line.
+        content: show prompts, completions, tool arguments and results.
+        colour: `auto` colours on a terminal only and honours `NO_COLOR`.
+    """
+
+    enabled: bool = True
+    fold: bool = True
+    content: bool = False
+    colour: Literal["auto", "always", "never"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSettings:
+    """Where and how the JSON Lines handler writes.
+
+    Attributes:
+        enabled: whether it is attached at all.
+        path: the event file; its folder is made on first use.
+        content: write prompts, completions, tool arguments and results.
+        max_bytes: size at which the file is rotated; 0 never.
+        backups: rotated files that are kept.
+    """
+
+    enabled: bool = True
+    path: Path = Path(".llmgine/events.jsonl")
+    content: bool = True
+    max_bytes: int = 50 * 1024 * 1024
+    backups: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservabilitySettings:
+    """Limits of the `ObservabilityClient`, the same for each handler.
+
+    Attributes:
+        buffer_size: events that wait for one handler before the oldest is dropped and counted.
+        flush_timeout: the default limit of `flush`.
+        stop_timeout: the default limit of `stop`.
+    """
+
+    buffer_size: int = 10_000
+    flush_timeout: float = 2.0
+    stop_timeout: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextSettings:
+    """Which context store keeps the conversations.
+
+    Attributes:
+        store: a short name (`memory`) or `package.module:factory`.
+    """
+
+    store: str = "memory"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderSettings:
+    """Which provider answers.
+
+    Attributes:
+        name: a short name (`scripted`, `local`) or `package.module:factory`.
+        model: the model to ask; empty means the provider's own default.
+        system_prompt: what every conversation starts with; empty means nothing.
+        options: further options, handed to the provider's factory as they are.
+    """
+
+    name: str = "scripted"
+    model: str = ""
+    system_prompt: str = ""
+    options: dict[str, str] = field(default_factory=dict[str, str])
