@@ -1,7 +1,8 @@
 """Every limit and switch of the spine: one plain dataclass for each room.
 
 Nothing here reads a file or the environment; `bootstrap` fills these from settings.
-All durations are seconds, all sizes bytes unless the name says otherwise.
+All durations are seconds, all sizes bytes unless the name says otherwise. A number that can't
+be meant raises `ConfigurationError`, wherever the settings are made.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from llmgine.errors import ConfigurationError
 
 __all__ = [
     "BusSettings",
@@ -18,6 +21,14 @@ __all__ = [
     "ObservabilitySettings",
     "ProviderSettings",
 ]
+
+
+def _check(room: object, *names: str, least: float) -> None:
+    for name in names:
+        value: float = vars(room)[name]
+        # Written this way round, the comparison refuses "not a number" as well.
+        if not value >= least:
+            raise ConfigurationError(f"{name}: expected a number from {least:g} up, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,12 @@ class BusSettings:
     concurrent_per_session: int = 64
     threads: int = 32
     abandoned_threads: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "command_timeout", "event_timeout", "cancel_grace", "drain_timeout", least=0)
+        _check(self, "queue_size", "concurrent_per_session", "threads", least=1)
+        _check(self, "abandoned_threads", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +99,10 @@ class FileSettings:
     max_bytes: int = 50 * 1024 * 1024
     backups: int = 5
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "max_bytes", "backups", least=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ObservabilitySettings:
@@ -96,6 +117,11 @@ class ObservabilitySettings:
     buffer_size: int = 10_000
     flush_timeout: float = 2.0
     stop_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "buffer_size", least=1)
+        _check(self, "flush_timeout", "stop_timeout", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
