@@ -25,6 +25,8 @@ __all__ = [
     "ResolveToolApproval",
     "SessionEndEvent",
     "SessionStartEvent",
+    "SpanEndedEvent",
+    "SpanStartedEvent",
     "ToolApprovalRequestedEvent",
     "ToolApprovalResolvedEvent",
     "ToolExecuteResultEvent",
@@ -188,6 +190,33 @@ class MetricEvent(Event):
     value: float
     unit: str = "1"
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanStartedEvent(Event):
+    """A stretch of work that an application measures has begun; its id is the span's id."""
+
+    name: str
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanEndedEvent(Event):
+    """A stretch of work has ended: exactly one for each `SpanStartedEvent`.
+
+    Attributes:
+        span_id: the id of the `SpanStartedEvent`.
+        name: its name.
+        attributes: its attributes.
+        error: what left the stretch, if something did.
+        duration: seconds from start to end.
+    """
+
+    span_id: str
+    name: str
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict[str, AttributeValue])
+    error: BaseException | None = None
+    duration: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
