@@ -143,10 +143,11 @@ class ProviderSettings:
         name: a short name (`scripted`, `local`) or `package.module:factory`.
         model: the model to ask; empty means the provider's own default.
         system_prompt: what every conversation starts with; empty means nothing.
-        options: further options, handed to the provider's factory as they are.
+        options: further options, handed to the provider's factory as they are; kept out of `repr`,
+            since a key may be among them.
     """
 
     name: str = "scripted"
     model: str = ""
     system_prompt: str = ""
-    options: dict[str, str] = field(default_factory=dict[str, str])
+    options: dict[str, str] = field(default_factory=dict[str, str], repr=False)
