@@ -23,6 +23,7 @@
     │   ├── VersionConflictError             somebody else wrote first
     │   └── CorruptRowError                  a stored message can't be read
     ├── CodecError (ValueError)              a value or text that the codec can't take
+    ├── ScriptError (AssertionError)         a scripted provider and its script don't agree
     └── ProviderError                        a model call failed; see `code` and `retryable`
         └── one subclass for each code, from InvalidRequestError to CallCancelledError
 
@@ -68,6 +69,7 @@ __all__ = [
     "QueueFullError",
     "QuotaExceededError",
     "RateLimitError",
+    "ScriptError",
     "SessionClosedError",
     "SessionError",
     "SessionMismatchError",
@@ -180,6 +182,10 @@ class CorruptRowError(ContextStoreError):
 
 class CodecError(LlmgineError, ValueError):
     """A value can't be encoded, or a text is no encoding of a known contract."""
+
+
+class ScriptError(LlmgineError, AssertionError):
+    """A scripted provider was asked more than its script says, or less."""
 
 
 class PartialAnswer(Protocol):

@@ -5,6 +5,11 @@ by those who cross a boundary.
 """
 
 from llmgine.contracts.ambient import current_parent_id, current_session_id, paused_clock
+from llmgine.contracts.capabilities import (
+    DescribesCapabilities,
+    ProviderCapabilities,
+    capabilities_of,
+)
 from llmgine.contracts.chat import (
     ChatMessage,
     MediaPart,
@@ -16,6 +21,7 @@ from llmgine.contracts.chat import (
     ToolCall,
     ToolResult,
 )
+from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import (
     ChatHistoryUpdatedEvent,
     CommandResultEvent,
@@ -36,12 +42,14 @@ from llmgine.contracts.events import (
     ToolExecuteResultEvent,
     ToolExecuteStartedEvent,
 )
+from llmgine.contracts.history import repaired
 from llmgine.contracts.ids import new_id
 from llmgine.contracts.llm import (
     FinishReason,
     LLMChunk,
     LLMRequest,
     LLMResponse,
+    PartEnd,
     StreamEnd,
     StreamStart,
     TextDelta,
@@ -49,6 +57,7 @@ from llmgine.contracts.llm import (
     ToolCallDelta,
     ToolDefinition,
     Usage,
+    UsageUpdate,
 )
 from llmgine.contracts.messages import Command, CommandResult, Event, Message
 from llmgine.contracts.protocols import (
@@ -61,6 +70,8 @@ from llmgine.contracts.protocols import (
     Registration,
     ToolExecutor,
 )
+from llmgine.contracts.publishing import tell
+from llmgine.contracts.stream import ResponseBuilder, closing, fold, fold_stream, unfold
 
 __all__ = [
     "Bus",
@@ -71,6 +82,8 @@ __all__ = [
     "CommandResultEvent",
     "CommandStartedEvent",
     "ContextStore",
+    "DescribesCapabilities",
+    "ErrorInfo",
     "Event",
     "EventHandlerFailedEvent",
     "FinishReason",
@@ -89,10 +102,13 @@ __all__ = [
     "ObservabilitySink",
     "OpaquePart",
     "Part",
+    "PartEnd",
+    "ProviderCapabilities",
     "Publisher",
     "RefusalPart",
     "Registration",
     "ResolveToolApproval",
+    "ResponseBuilder",
     "SessionEndEvent",
     "SessionStartEvent",
     "SpanEndedEvent",
@@ -113,8 +129,16 @@ __all__ = [
     "ToolExecutor",
     "ToolResult",
     "Usage",
+    "UsageUpdate",
+    "capabilities_of",
+    "closing",
     "current_parent_id",
     "current_session_id",
+    "fold",
+    "fold_stream",
     "new_id",
     "paused_clock",
+    "repaired",
+    "tell",
+    "unfold",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
-from llmgine.contracts.chat import ChatMessage, JsonObject, JsonValue, ToolCall
+from llmgine.contracts.chat import ChatMessage, JsonObject, JsonValue, Part, ToolCall
 
 __all__ = [
     "FinishReason",
@@ -245,10 +245,13 @@ class LLMResponse:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamStart:
-    """The answer begins."""
+    """The answer begins. The fields are those of `LLMResponse`."""
 
     id: str = ""
     model: str = ""
+    provider: str = ""
+    created: float | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,25 +283,46 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartEnd:
-    """The part at `index` is complete."""
+    """The part at `index` is complete.
+
+    Attributes:
+        index: the part's place in the message.
+        part: the part itself, where deltas can't say it all: a picture, a refusal, encrypted
+            reasoning, `provider_data`. It replaces what the deltas of this index said.
+    """
 
     index: int = 0
+    part: Part | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UsageUpdate:
-    """The tokens so far; it replaces what was said before."""
+    """The tokens so far: each count that it reports replaces the one reported before."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamEnd:
-    """The answer is complete."""
+    """The answer is complete. The fields are those of `LLMResponse`.
+
+    Attributes:
+        finish_reason: why it ended.
+        finish_raw: the provider's own word for that.
+        usage: as a last `UsageUpdate`.
+        stop_sequence: which of the request's `stop` texts ended it.
+        message_id: the provider's id of the message, where it isn't the answer's.
+        service_tier: the provider's class of service.
+        provider_data: what only one provider knows.
+    """
 
     finish_reason: FinishReason = "stop"
     finish_raw: str = ""
     usage: Usage | None = None
+    stop_sequence: str | None = None
+    message_id: str | None = None
+    service_tier: str | None = None
+    provider_data: JsonObject | None = None
 
 
 LLMChunk: TypeAlias = (

@@ -1,0 +1,167 @@
+"""Events for every model call, whoever answers it. Providers themselves publish nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from time import perf_counter
+
+from llmgine.contracts import (
+    LLMCallResultEvent,
+    LLMCallStartedEvent,
+    LLMChunk,
+    LLMChunkEvent,
+    LLMProvider,
+    LLMRequest,
+    LLMResponse,
+    Publisher,
+    StreamStart,
+    current_parent_id,
+    current_session_id,
+    new_id,
+)
+from llmgine.contracts.capabilities import ProviderCapabilities, capabilities_of
+from llmgine.contracts.publishing import tell
+from llmgine.contracts.stream import ResponseBuilder, closing
+from llmgine.errors import CallCancelledError
+
+__all__ = ["ObservedProvider"]
+
+# The loop keeps only weak references to tasks.
+_telling: set[asyncio.Task[bool]] = set()
+
+
+class _Call:
+    """One model call, and what is told of it.
+
+    Session and parent are those of the place where the call was made: a stream may be read, and
+    closed, by somebody else.
+    """
+
+    def __init__(self, provider: str, publisher: Publisher, request: LLMRequest) -> None:
+        self._provider = provider
+        self._publisher = publisher
+        self._request = request
+        self._call_id = new_id()
+        self._session_id = current_session_id()
+        self._parent_id = current_parent_id()
+        self._started = perf_counter()
+        self._first: float | None = None
+        self._chunks = 0
+        self._chunks_wanted = True
+        self._answer = ResponseBuilder()
+
+    async def start(self) -> None:
+        self._started = perf_counter()
+        event = LLMCallStartedEvent(
+            session_id=self._session_id,
+            parent_id=self._parent_id,
+            call_id=self._call_id,
+            provider=self._provider,
+            request=self._request,
+        )
+        await tell(self._publisher, event)
+
+    async def chunk(self, chunk: LLMChunk) -> None:
+        """Note a chunk and tell of it; once one is refused, this call's others aren't offered."""
+        self._answer.add(chunk)
+        if self._first is None and not isinstance(chunk, StreamStart):
+            self._first = perf_counter() - self._started
+        if self._chunks_wanted:
+            event = LLMChunkEvent(
+                session_id=self._session_id,
+                parent_id=self._parent_id,
+                call_id=self._call_id,
+                index=self._chunks,
+                chunk=chunk,
+            )
+            self._chunks_wanted = await tell(self._publisher, event)
+        self._chunks += 1
+
+    async def done(self, response: LLMResponse | None = None) -> None:
+        """Tell of the end, with the whole answer or what the chunks make up."""
+        await self._end(response or self._answer.response(), None)
+
+    async def failed(self, error: BaseException) -> None:
+        """Tell of an end before the end, with what had arrived of the answer."""
+        cancelled = isinstance(error, asyncio.CancelledError | GeneratorExit)
+        partial = None
+        if not self._answer.empty:
+            partial = self._answer.response(unfinished="cancelled" if cancelled else "error")
+        if cancelled:
+            left = "the stream was left" if isinstance(error, GeneratorExit) else "cancelled"
+            error = CallCancelledError(
+                f"{left} before the answer was complete", provider=self._provider, partial=partial
+            )
+        await self._end(partial, error)
+
+    async def _end(self, response: LLMResponse | None, error: BaseException | None) -> None:
+        event = LLMCallResultEvent(
+            session_id=self._session_id,
+            parent_id=self._parent_id,
+            call_id=self._call_id,
+            provider=self._provider,
+            response=response,
+            error=error,
+            duration=perf_counter() - self._started,
+            time_to_first_chunk=self._first,
+        )
+        # A task of its own: a (second) cancellation of the caller must not lose the event.
+        telling = asyncio.create_task(tell(self._publisher, event))
+        _telling.add(telling)
+        telling.add_done_callback(_telling.discard)
+        await asyncio.shield(telling)
+
+
+class ObservedProvider:
+    """Hands every call on to another provider and publishes what becomes of it.
+
+    Each call has one `LLMCallStartedEvent`, one `LLMChunkEvent` per chunk of a stream, and exactly
+    one `LLMCallResultEvent`: also if it fails, is cancelled, or its stream is left early, with
+    what had arrived by then (the error is a `CallCancelledError` where the caller went away).
+    An event that can't be published is logged and changes nothing for the caller.
+
+    Leaving a stream closes the provider's own stream before the result is told.
+
+    Args:
+        provider: who answers.
+        publisher: who is told.
+    """
+
+    def __init__(self, provider: LLMProvider, publisher: Publisher) -> None:
+        self.name = provider.name
+        self._provider = provider
+        self._publisher = publisher
+
+    @property
+    def capabilities(self) -> ProviderCapabilities:
+        """Those of the provider that answers."""
+        return capabilities_of(self._provider)
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """Return the provider's answer, or raise its error."""
+        call = _Call(self.name, self._publisher, request)
+        try:
+            await call.start()
+            response = await self._provider.complete(request)
+        except BaseException as error:
+            await call.failed(error)
+            raise
+        await call.done(response)
+        return response
+
+    def stream(self, request: LLMRequest) -> AsyncGenerator[LLMChunk, None]:
+        """Return the provider's chunks; the call begins when the first is asked for."""
+        return self._chunks(request, _Call(self.name, self._publisher, request))
+
+    async def _chunks(self, request: LLMRequest, call: _Call) -> AsyncGenerator[LLMChunk, None]:
+        try:
+            await call.start()
+            async with closing(self._provider.stream(request)) as chunks:
+                async for chunk in chunks:
+                    await call.chunk(chunk)
+                    yield chunk
+        except BaseException as error:
+            await call.failed(error)
+            raise
+        await call.done()

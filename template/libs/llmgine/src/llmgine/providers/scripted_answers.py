@@ -1,0 +1,184 @@
+"""What the scripted provider says when nobody gave it a script: the same to the same request."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from llmgine.contracts import (
+    ChatMessage,
+    LLMRequest,
+    LLMResponse,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+    Usage,
+)
+from llmgine.contracts.llm import JsonSchemaFormat, NamedTool
+from llmgine.errors import InvalidRequestError
+from llmgine.providers.samples import Sampler
+
+__all__ = ["answer", "estimated_usage"]
+
+_ABOUT = (
+    "I'm a scripted stand-in: no model, no key, no network. "
+    'For real answers set `name` under `[provider]` in settings.toml, for example to "local".'
+)
+_REMINDER = "(scripted: no model was asked)"
+_GREETINGS = frozenset({"hello", "hi", "hey", "hallo", "hola", "moin", "servus", "salut", "ciao"})
+_WORD = re.compile(r"[^\W_]+")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_ECHO_LIMIT = 400
+_SHORTEST_WORD = 3
+_CHARACTERS_PER_TOKEN = 4
+
+
+def _tokens(texts: Iterable[str]) -> int:
+    return sum(-(-len(text) // _CHARACTERS_PER_TOKEN) for text in texts)
+
+
+def _said(message: ChatMessage) -> Iterable[str]:
+    yield message.text
+    yield from (call.name + call.arguments for call in message.tool_calls)
+    yield from (result.text for result in message.tool_results)
+
+
+def estimated_usage(request: LLMRequest, message: ChatMessage) -> Usage:
+    """Return a guess at the tokens of a call: a quarter of its characters."""
+    texts = [text for earlier in request.messages for text in _said(earlier)]
+    texts += [json.dumps(tool) for tool in request.tools]
+    return Usage(
+        input_tokens=_tokens(texts),
+        output_tokens=_tokens(_said(message)),
+        details={"estimated": 1},
+    )
+
+
+def _words(text: str) -> frozenset[str]:
+    spaced = _CAMEL.sub(" ", text).replace("_", " ")
+    return frozenset(word.lower() for word in _WORD.findall(spaced))
+
+
+def _asked_for(tools: Iterable[ToolDefinition], text: str) -> ToolDefinition | None:
+    """Return the tool whose name has most words in common with the text, if any has one."""
+    asked = {word for word in _words(text) if len(word) >= _SHORTEST_WORD}
+
+    def common(tool: ToolDefinition) -> int:
+        return len(asked & _words(tool["function"]["name"]))
+
+    best = max(tools, key=common, default=None)
+    if best is None or (common(best) == 0 and not asked & {"tool", "tools"}):
+        return None
+    return best
+
+
+def _chosen_tool(request: LLMRequest, text: str) -> ToolDefinition | None:
+    choice = request.tool_choice
+    if choice == "none":
+        return None
+    if isinstance(choice, NamedTool):
+        for tool in request.tools:
+            if tool["function"]["name"] == choice.name:
+                return tool
+        raise InvalidRequestError(f"tool_choice names {choice.name!r}, which is not in tools")
+    best = _asked_for(request.tools, text)
+    if choice != "required":
+        return best
+    if not request.tools:
+        raise InvalidRequestError("tool_choice is `required`, but there are no tools")
+    return best or request.tools[0]
+
+
+def _call(request: LLMRequest, tool: ToolDefinition, text: str) -> ToolCall:
+    number = 1 + sum(len(message.tool_calls) for message in request.messages)
+    function = tool["function"]
+    arguments = Sampler(function["parameters"], text).value()
+    return ToolCall(
+        id=f"scripted-call-{number}",
+        name=function["name"],
+        arguments=json.dumps(arguments if isinstance(arguments, dict) else {}, ensure_ascii=False),
+    )
+
+
+def _report(results: Iterable[ToolResult]) -> str:
+    return "\n".join(
+        f"The tool `{result.name}` {'failed' if result.is_error else 'answered'}: {result.text}"
+        for result in results
+    )
+
+
+def _echo(text: str) -> str:
+    words = _words(text)
+    if words & _GREETINGS:
+        return "Hello!"
+    if not text.strip():
+        return "Write something, and I'll repeat it."
+    shown = text if len(text) <= _ECHO_LIMIT else f"{text[:_ECHO_LIMIT]}…"
+    return f"You said: {shown}"
+
+
+def _offer(request: LLMRequest) -> str:
+    names = ", ".join(f"`{tool['function']['name']}`" for tool in request.tools)
+    return f" Name one of my tools ({names}) to see it called." if names else ""
+
+
+def _words_of(request: LLMRequest, text: str) -> str:
+    if request.response_format is not None:
+        if isinstance(request.response_format, JsonSchemaFormat):
+            made_up = Sampler(request.response_format.schema, text).value()
+        else:
+            made_up = {"scripted": True, "text": text}
+        return json.dumps(made_up, ensure_ascii=False)
+    last = request.messages[-1] if request.messages else ChatMessage.user()
+    said = _report(last.tool_results) or _echo(text)
+    if any(message.role == "assistant" and message.text for message in request.messages):
+        return f"{said}\n\n{_REMINDER}"
+    return f"{said}\n\n{_ABOUT}{_offer(request)}"
+
+
+def _cut(text: str, request: LLMRequest) -> tuple[str, str | None, bool]:
+    """Return what stop texts and the longest answer leave, the stop text met, and if it was cut."""
+    stops = [(text.index(stop), stop) for stop in request.stop if stop and stop in text]
+    if stops:
+        at, met = min(stops)
+        text = text[:at]
+    else:
+        met = None
+    if request.max_output_tokens is not None:
+        longest = max(0, request.max_output_tokens) * _CHARACTERS_PER_TOKEN
+        if len(text) > longest:
+            return text[:longest], None, True
+    return text, met, False
+
+
+def answer(request: LLMRequest) -> LLMResponse:
+    """Return the answer to a request.
+
+    It greets, repeats what was said, calls a tool whose name the user mentions, reports what
+    tools answered, and makes up JSON where a format is asked for.
+
+    Raises:
+        InvalidRequestError: the request's `tool_choice` can't be met.
+    """
+    asked = next(
+        (message for message in reversed(request.messages) if message.role == "user"), None
+    )
+    text = "" if asked is None else asked.text
+    number = 1 + sum(message.role == "assistant" for message in request.messages)
+    answered = bool(request.messages and request.messages[-1].tool_results)
+    tool = None if answered else _chosen_tool(request, text)
+    if tool is not None:
+        message = ChatMessage.assistant(_call(request, tool, text))
+        stop, cut = None, False
+    else:
+        said, stop, cut = _cut(_words_of(request, text), request)
+        message = ChatMessage.assistant(said)
+    return LLMResponse(
+        id=f"scripted-{number}",
+        model=request.model or "scripted",
+        message=message,
+        finish_reason="tool_calls" if tool else "length" if cut else "stop",
+        stop_sequence=stop,
+        usage=estimated_usage(request, message),
+    )
