@@ -6,7 +6,7 @@ Every handler and every `async with session` sets this, new messages take their 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeAlias
@@ -46,7 +46,7 @@ def current_parent_id() -> str | None:
 
 
 @contextmanager
-def paused_clock() -> Iterator[None]:
+def paused_clock() -> Generator[None]:
     """Stop every limit of the work under way, as while a person is asked.
 
     The limits of the handler that runs this, and of those that wait for it, stand still inside

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from llmgine.contracts.chat import ToolCall, ToolResult
 from llmgine.contracts.llm import LLMChunk, LLMRequest, LLMResponse
@@ -57,14 +57,14 @@ class SessionEndEvent(Event):
 class CommandStartedEvent(Event):
     """A command's handler is about to run; published only where somebody listens."""
 
-    command: Command[object]
+    command: Command[Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CommandResultEvent(Event):
     """A command has ended: exactly one for each `CommandStartedEvent`."""
 
-    command: Command[object]
+    command: Command[Any]
     result: CommandResult
 
 

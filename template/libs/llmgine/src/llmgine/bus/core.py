@@ -1,0 +1,68 @@
+"""What the parts of one bus share: settings, loop, clock, threads and counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from llmgine.bus.limits import Limiter
+from llmgine.bus.report import Counts
+from llmgine.contracts.messages import Event
+from llmgine.contracts.protocols import Middleware, Observer
+from llmgine.contracts.threads import WorkerThreads
+from llmgine.settings import BusSettings
+
+__all__ = ["Core"]
+
+_log = logging.getLogger(__name__)
+
+
+class Core:
+    """The state that a bus and its lanes have in common.
+
+    `loop`, `limiter` and `threads` belong to one span from `start` to `stop`; the rest stays.
+    """
+
+    __slots__ = ("counts", "limiter", "loop", "middlewares", "observers", "settings", "threads")
+
+    def __init__(self, settings: BusSettings) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self.observers: tuple[Observer, ...] = ()
+        self.middlewares: tuple[Middleware, ...] = ()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.limiter: Limiter
+        self.threads: WorkerThreads
+
+    def open(self, loop: asyncio.AbstractEventLoop, settings: BusSettings) -> None:
+        """Begin a span on this loop."""
+        self.settings = settings
+        self.loop = loop
+        self.limiter = Limiter(loop, settings.cancel_grace, self.counts)
+        self.threads = WorkerThreads(
+            limit=settings.threads,
+            abandoned_limit=settings.abandoned_threads,
+            name="llmgine-bus",
+        )
+
+    def close(self) -> None:
+        """End the span."""
+        self.loop = None
+        self.limiter.close()
+        self.threads.close()
+
+    @property
+    def abandoned(self) -> int:
+        """Handlers that were cut off and go on all the same."""
+        return self.limiter.left_behind + self.threads.abandoned
+
+    def observe(self, event: Event) -> None:
+        """Show an event to the observers, whose errors never reach the application."""
+        if not event.observed:
+            return
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:
+                self.counts.observers_failed += 1
+                _log.exception("the observer %r failed", observer)

@@ -1,0 +1,192 @@
+"""Registered handlers: how each one is called, and for how long it may run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from llmgine.bus.limits import HandlerCoroutine
+from llmgine.contracts.messages import Command, Message
+from llmgine.contracts.protocols import CallNext, Middleware
+from llmgine.contracts.threads import WorkerThreads
+from llmgine.errors import (
+    CommandTimeoutError,
+    ConfigurationError,
+    EventTimeoutError,
+    InvalidMessageError,
+    UndecoratedMessageError,
+)
+
+__all__ = ["Call", "Handler", "check_message_type", "check_timeout", "qualified_name"]
+
+Call: TypeAlias = Callable[[Any], HandlerCoroutine[Any]]
+"""A handler as the bus calls it: always a coroutine function."""
+
+
+def qualified_name(handler: object) -> str:
+    """Return a handler's name as errors and events show it: `package.module.Class.method`."""
+    inner = handler
+    while isinstance(inner, partial):
+        inner = inner.func
+    if callable(inner):
+        inner = inspect.unwrap(inner)
+    named = inner if isinstance(inner, type) or inspect.isroutine(inner) else type(inner)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def check_message_type(message_type: object, base: type[Message]) -> type[Message]:
+    """Return the type if it's a usable message class.
+
+    Raises:
+        InvalidMessageError: it isn't a subclass of `base`.
+        UndecoratedMessageError: it lacks its dataclass decorator.
+    """
+    if not isinstance(message_type, type) or not issubclass(message_type, base):
+        message = f"expected a subclass of {base.__name__}, got {message_type!r}"
+        raise InvalidMessageError(message)
+    if "__dataclass_params__" not in vars(message_type):
+        raise UndecoratedMessageError(message_type)
+    return message_type
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return a limit in seconds as it is.
+
+    Raises:
+        ConfigurationError: it's zero, negative or no number.
+    """
+    if timeout is not None and not timeout > 0:
+        message = f"timeout is in seconds and above 0 (math.inf for no limit), got {timeout!r}"
+        raise ConfigurationError(message)
+    return timeout
+
+
+def _is_async(handler: Callable[..., object]) -> bool:
+    if inspect.iscoroutinefunction(handler):
+        return True
+    return not inspect.isroutine(handler) and inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _check_callable(handler: object) -> Callable[[Any], object]:
+    if not callable(handler):
+        message = f"a handler is a function of one message, got {handler!r}"
+        raise InvalidMessageError(message)
+    if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+        message = (
+            f"{qualified_name(handler)} is a generator function, so nothing in it would run; "
+            "return a value, or publish events"
+        )
+        raise InvalidMessageError(message)
+    return handler
+
+
+class Handler:
+    """One registration of a handler: the record that the bus calls, and what the user cancels.
+
+    Attributes:
+        message_type: the command or event type it was registered for.
+        callback: the user's callable.
+        call: the callable and the bus's middleware as one coroutine function.
+        timeout: seconds, or None for the bus's setting.
+        order: when it was registered, for ties in priority.
+        lasting: it outlives `stop`, since it was registered before `start`.
+        remove: takes it out of where it is registered.
+    """
+
+    __slots__ = ("active", "call", "callback", "concurrent", "inline", "lasting", "message_type",
+                 "order", "priority", "remove", "timeout")  # fmt: skip
+
+    def __init__(
+        self,
+        message_type: type[Message],
+        callback: object,
+        *,
+        timeout: float | None = None,
+        inline: bool = False,
+        priority: int = 0,
+        concurrent: bool = False,
+    ) -> None:
+        self.message_type = message_type
+        self.callback = _check_callable(callback)
+        self.timeout = check_timeout(timeout)
+        self.inline = inline
+        self.priority = priority
+        self.concurrent = concurrent
+        self.order = 0
+        self.lasting = False
+        self.active = True
+        self.call: Call = self._not_wired
+        self.remove: Callable[[Handler], None] | None = None
+
+    def __repr__(self) -> str:
+        """Name the handler and what it is registered for."""
+        return f"<{qualified_name(self.callback)} for {self.message_type.__qualname__}>"
+
+    def cancel(self) -> None:
+        """Undo the registration; events already queued pass the handler by."""
+        self.active = False
+        remove, self.remove = self.remove, None
+        if remove is not None:
+            remove(self)
+
+    def wire(self, threads: WorkerThreads, middlewares: Sequence[Middleware]) -> None:
+        """Build `call`, once, so that no message pays for it."""
+        call = self._base(threads)
+        for middleware in reversed(middlewares):
+            call = _wrapped(middleware, call)
+        self.call = call
+
+    def late(self, message: Message, seconds: float) -> Exception:
+        """Return the error for a run past its limit."""
+        subject = type(message).__qualname__
+        if isinstance(message, Command):
+            text = f"{subject} was not answered by {qualified_name(self.callback)} in {seconds:g} s"
+            return CommandTimeoutError(text)
+        text = f"{qualified_name(self.callback)} did not finish {subject} in {seconds:g} s"
+        return EventTimeoutError(text)
+
+    def _base(self, threads: WorkerThreads) -> Call:
+        callback = self.callback
+        if _is_async(callback):
+            return _as_coroutine_function(callback)
+        if self.inline:
+            return _inline(callback)
+        return _threaded(callback, threads)
+
+    async def _not_wired(self, message: Message) -> object:
+        error = f"{self!r} was called for {message!r} by a bus that has not started"
+        raise RuntimeError(error)
+
+
+def _as_coroutine_function(callback: Callable[[Any], Any]) -> Call:
+    return callback
+
+
+async def _awaited(value: object) -> object:
+    """Return a plain function's result; where that is an awaitable, its result."""
+    if inspect.isawaitable(value):
+        return await value
+    return value
+
+
+def _inline(callback: Callable[[Any], object]) -> Call:
+    async def call(message: Message) -> object:
+        return await _awaited(callback(message))
+
+    return call
+
+
+def _threaded(callback: Callable[[Any], object], threads: WorkerThreads) -> Call:
+    async def call(message: Message) -> object:
+        return await _awaited(await threads.run(callback, message))
+
+    return call
+
+
+def _wrapped(middleware: Middleware, call_next: CallNext) -> Call:
+    async def call(message: Message) -> object:
+        return await middleware(message, call_next)
+
+    return call

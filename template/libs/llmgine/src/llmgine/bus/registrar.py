@@ -1,0 +1,161 @@
+"""What can be registered on a bus: handlers, middleware and observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from llmgine.bus.engine import Engine
+from llmgine.bus.handlers import Handler, check_message_type, qualified_name
+from llmgine.bus.lane import Lane
+from llmgine.bus.sessions import check_session_id
+from llmgine.contracts.messages import Command, Event
+from llmgine.contracts.protocols import Handles, Middleware, Observer, Registration
+from llmgine.errors import ConfigurationError
+
+__all__ = ["EventT", "HandlerT", "Registrar"]
+
+EventT = TypeVar("EventT", bound=Event)
+HandlerT = TypeVar("HandlerT")
+
+
+class _Undo:
+    """A registration that is undone by a function."""
+
+    def __init__(self, undo: Callable[[], None]) -> None:
+        self._undo: Callable[[], None] | None = undo
+
+    def cancel(self) -> None:
+        """Undo it; a second call does nothing."""
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+
+
+class Registrar:
+    """The registrations of one bus.
+
+    Attributes:
+        engine: what the bus runs on; for the bus's own parts, not for its users.
+        since_start: observers that end with the next `stop`.
+    """
+
+    engine: Engine
+    since_start: list[Registration]
+
+    def end_registrations(self) -> None:
+        """End the observers that were added since the start."""
+        for registration in self.since_start:
+            registration.cancel()
+        self.since_start.clear()
+
+    def register_command_handler(
+        self,
+        command_type: Handles[HandlerT],
+        handler: HandlerT,
+        *,
+        session_id: str | None = None,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> Registration:
+        """Make `handler` answer commands of exactly this type.
+
+        Args:
+            command_type: a decorated subclass of `Command`.
+            handler: takes the command and returns its result. `async def` runs on the loop,
+                `def` in a thread of the bus.
+            session_id: only for this session, where it comes before the bus's own handler.
+            timeout: seconds a command may take; `math.inf` for no limit.
+            inline: run a `def` handler on the loop; for quick ones that never block.
+
+        Raises:
+            DuplicateHandlerError: the type has its handler in this scope.
+            InvalidMessageError: the type isn't a command, lacks its decorator, or the handler
+                can't be called.
+        """
+        kind = check_message_type(command_type, Command)
+        record = Handler(kind, handler, timeout=timeout, inline=inline)
+        self._lane(session_id).add_command(record)
+        return self._registered(record)
+
+    def register_event_handler(
+        self,
+        event_type: type[EventT],
+        handler: Callable[[EventT], object],
+        *,
+        session_id: str | None = None,
+        priority: int = 0,
+        concurrent: bool = False,
+        timeout: float | None = None,
+        inline: bool = False,
+    ) -> Registration:
+        """Make `handler` hear events of this type and its subclasses.
+
+        Args:
+            event_type: a decorated subclass of `Event`, or `Event` itself.
+            handler: takes the event; what it returns goes nowhere. `async def` runs on the loop,
+                `def` in a thread of the bus.
+            session_id: only events of this session.
+            priority: higher ones run first; equal ones in the order of registration.
+            concurrent: run in a task of its own, outside the order of the queue.
+            timeout: seconds that one event may take; `math.inf` for no limit.
+            inline: run a `def` handler on the loop; for quick ones that never block.
+
+        Raises:
+            DuplicateHandlerError: this callable hears this type in this scope already.
+            InvalidMessageError: the type isn't an event, lacks its decorator, or the handler
+                can't be called.
+        """
+        record = Handler(
+            check_message_type(event_type, Event),
+            handler,
+            timeout=timeout,
+            inline=inline,
+            priority=priority,
+            concurrent=concurrent,
+        )
+        self._lane(session_id).add_subscription(record)
+        return self._registered(record)
+
+    def add_middleware(self, middleware: Middleware) -> Registration:
+        """Put code around every handler; the first one added is the outermost.
+
+        Raises:
+            ConfigurationError: the bus runs already.
+        """
+        core = self.engine.core
+        if core.loop is not None:
+            message = f"add middleware before the bus starts: {qualified_name(middleware)}"
+            raise ConfigurationError(message)
+        core.middlewares = (*core.middlewares, middleware)
+
+        def undo() -> None:
+            core.middlewares = tuple(m for m in core.middlewares if m is not middleware)
+
+        return _Undo(undo)
+
+    def add_observer(self, observer: Observer) -> Registration:
+        """Show every event to `observer`, in the publisher's own task, before it is queued.
+
+        It must be quick and touch memory only. What it raises is logged and counted. It is spared
+        events of a class with `observed = False`.
+        """
+        core = self.engine.core
+        core.observers = (*core.observers, observer)
+
+        def undo() -> None:
+            core.observers = tuple(o for o in core.observers if o is not observer)
+
+        registration = _Undo(undo)
+        if core.loop is not None:
+            self.since_start.append(registration)
+        return registration
+
+    def _lane(self, session_id: str | None) -> Lane:
+        return self.engine.lane(None if session_id is None else check_session_id(session_id))
+
+    def _registered(self, handler: Handler) -> Registration:
+        core = self.engine.core
+        if core.loop is not None:
+            handler.wire(core.threads, core.middlewares)
+        return handler

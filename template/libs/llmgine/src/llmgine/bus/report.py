@@ -1,0 +1,105 @@
+"""What a bus has done, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["BusStats", "Counts", "StopReport"]
+
+
+class Counts:
+    """The counters of a bus since it was made; plain attributes, since each message touches some."""
+
+    __slots__ = (
+        "commands",
+        "commands_failed",
+        "dropped",
+        "events",
+        "handled",
+        "handlers_failed",
+        "interrupted",
+        "observers_failed",
+        "refused",
+        "unhandled",
+    )
+
+    def __init__(self) -> None:
+        self.commands = 0
+        self.commands_failed = 0
+        self.unhandled = 0
+        self.events = 0
+        self.handled = 0
+        self.handlers_failed = 0
+        self.refused = 0
+        self.dropped = 0
+        self.interrupted = 0
+        self.observers_failed = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BusStats:
+    """A bus at one moment. Counters run since the bus was made.
+
+    Attributes:
+        running: between `start` and `stop`.
+        commands: commands whose handler was called.
+        commands_failed: those of them that raised, were cut off or were cancelled.
+        commands_unhandled: commands refused for want of a handler.
+        commands_in_flight: commands whose handler has suspended.
+        events: events published that somebody heard, the bus's own included.
+        events_handled: those of them that all their handlers are done with.
+        events_queued: those of them that wait.
+        events_dropped: those of them cut off by `stop` or a session's exit.
+        events_refused: events that a full queue turned away.
+        events_kept: events published before `start`, to be delivered by it.
+        events_scheduled: events whose time hasn't come.
+        handlers_failed: runs of event handlers that raised or were cut off.
+        handlers_interrupted: handlers of commands and events cut off, by a limit or by a stop.
+        handlers_abandoned: handlers cut off that go on all the same, right now.
+        observers_failed: calls of observers that raised.
+        sessions: open sessions.
+    """
+
+    running: bool
+    commands: int
+    commands_failed: int
+    commands_unhandled: int
+    commands_in_flight: int
+    events: int
+    events_handled: int
+    events_queued: int
+    events_dropped: int
+    events_refused: int
+    events_kept: int
+    events_scheduled: int
+    handlers_failed: int
+    handlers_interrupted: int
+    handlers_abandoned: int
+    observers_failed: int
+    sessions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopReport:
+    """What `stop` found and did.
+
+    Attributes:
+        events_handled: events handled to their end while stopping.
+        events_dropped: events that were still waiting at the limit.
+        handlers_interrupted: handlers of commands and events that were still running then.
+        handlers_abandoned: those that ignored even that.
+        events_scheduled: events whose time hasn't come; a new start takes them up.
+        duration: seconds that the stop took.
+    """
+
+    events_handled: int = 0
+    events_dropped: int = 0
+    handlers_interrupted: int = 0
+    handlers_abandoned: int = 0
+    events_scheduled: int = 0
+    duration: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything under way came to its own end."""
+        return not (self.events_dropped or self.handlers_interrupted or self.handlers_abandoned)

@@ -1,0 +1,135 @@
+"""Bounded worker threads for plain functions, which give up on a call that never returns.
+
+Both the bus (`def` handlers) and the tools (`def` tools) run on these, which is why they stand
+here, below both. The executors of the standard library don't serve: a stuck call would keep
+one of their threads for ever, and would keep the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import copy_context
+from queue import SimpleQueue
+from threading import Thread
+from typing import TypeVar
+
+__all__ = ["WorkerThreads"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class _Job:
+    """One call on its way through a worker thread."""
+
+    __slots__ = ("abandoned", "call", "done", "finished", "loop")
+
+    def __init__(self, call: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        self.call = call
+        self.loop = loop
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.finished = False
+        self.abandoned = False
+
+
+class WorkerThreads:
+    """Runs plain functions in daemon threads, for one event loop.
+
+    A call that is cancelled can't be stopped; its thread is abandoned, counted, and replaced.
+
+    Args:
+        limit: calls at once; more wait for their turn.
+        abandoned_limit: abandoned threads that are replaced. Beyond it each one takes a place
+            from `limit` until its call returns.
+        name: how the threads are called.
+    """
+
+    def __init__(self, *, limit: int, abandoned_limit: int, name: str) -> None:
+        self._places = asyncio.Semaphore(limit)
+        self._abandoned_limit = abandoned_limit
+        self._name = name
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = 0
+        self._busy = 0
+        self._abandoned = 0
+
+    @property
+    def abandoned(self) -> int:
+        """Threads that still run a call on which its caller has given up."""
+        return self._abandoned
+
+    async def run(self, function: Callable[[T], R], argument: T) -> R:
+        """Call `function(argument)` in a thread, with a copy of the caller's context.
+
+        Raises:
+            BaseException: whatever the function raises, SystemExit included.
+        """
+        result: Future[R] = Future()
+        context = copy_context()
+
+        def call() -> None:
+            try:
+                result.set_result(context.run(function, argument))
+            except BaseException as error:
+                result.set_exception(error)
+
+        await self._places.acquire()
+        job = _Job(call, asyncio.get_running_loop())
+        self._submit(job)
+        try:
+            await job.done
+        except asyncio.CancelledError:
+            self._abandon(job)
+            raise
+        return result.result()
+
+    def close(self) -> None:
+        """Let the idle threads end; busy ones end after their call."""
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+    def _submit(self, job: _Job) -> None:
+        self._busy += 1
+        if self._busy > self._threads:
+            self._threads += 1
+            Thread(target=self._work, name=self._name, daemon=True).start()
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.call()
+            try:
+                job.loop.call_soon_threadsafe(self._finish, job)
+            except RuntimeError:
+                return  # the loop is closed, and with it everyone who could have asked
+            del job  # an idle thread keeps nothing alive
+
+    def _finish(self, job: _Job) -> None:
+        job.finished = True
+        if job.abandoned:
+            self._retire()
+            return
+        self._busy -= 1
+        self._places.release()
+        if not job.done.done():
+            job.done.set_result(None)
+
+    def _abandon(self, job: _Job) -> None:
+        if job.finished:
+            return
+        job.abandoned = True
+        self._abandoned += 1
+        self._busy -= 1
+        self._threads -= 1
+        if self._abandoned <= self._abandoned_limit:
+            self._places.release()
+
+    def _retire(self) -> None:
+        # The thread has come back, but another took its place: one of them has to go.
+        if self._abandoned > self._abandoned_limit:
+            self._places.release()
+        self._abandoned -= 1
+        self._jobs.put(None)
