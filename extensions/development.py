@@ -16,7 +16,7 @@ __all__ = ["check_settings"]
 # What differs here: where code lies, and the marker of this repository's own long tests.
 _OURS = {
     r"^include = .*$": 'include = ["benchmarks", "extensions", "template", "tests"]',
-    r"^testpaths = .*$": 'testpaths = ["template/libs", "template/apps", "tests"]\n'
+    r"^testpaths = .*$": 'testpaths = ["template", "tests"]\npythonpath = ["."]\n'
     'markers = ["heavy: renders and checks whole projects; `just heavy` runs these"]',
 }
 

@@ -37,8 +37,7 @@ def _default(question: Question) -> str:
 
 
 def _asked(question: Question, presets: Sequence[str]) -> str:
-    template = _JINJA.from_string(question.ask)
-    asked = [name for name in presets if template.render(preset=name).lower() == "true"]
+    asked = [name for name in presets if question.is_put(name)]
     return "all" if len(asked) == len(presets) else ", ".join(f"`{name}`" for name in asked)
 
 

@@ -8,7 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from extensions.answers import Answers
-from extensions.questionnaire import Question, left_out, questions, template_files
+from extensions.questionnaire import (
+    ANSWERS_FILE,
+    Question,
+    exclusions,
+    left_out,
+    questions,
+    template_files,
+)
 
 __all__ = ["everything", "pairwise", "rendered_files", "structural"]
 
@@ -38,7 +45,7 @@ def everything() -> Iterator[Answers]:
 @cache
 def project_paths() -> tuple[str, ...]:
     """Where every file of the template lies in a project."""
-    answers_file = "{{ _copier_conf.answers_file }}", ".copier-answers.yml"
+    answers_file = "{{ _copier_conf.answers_file }}", ANSWERS_FILE
     return tuple(path.removesuffix(".jinja").replace(*answers_file) for path in template_files())
 
 
@@ -52,12 +59,16 @@ def rendered_files(answers: Answers) -> frozenset[str]:
     return frozenset(path for path in named if not leave_out.match_file(path))
 
 
-def structural() -> list[Answers]:
+@cache
+def structural() -> tuple[Answers, ...]:
     """One combination for each distinct set of files."""
-    found: dict[frozenset[str], Answers] = {}
+    alike: dict[tuple[str, ...], Answers] = {}
     for answers in everything():
+        alike.setdefault(exclusions(answers.as_data()), answers)
+    found: dict[frozenset[str], Answers] = {}
+    for answers in alike.values():
         found.setdefault(rendered_files(answers), answers)
-    return list(found.values())
+    return tuple(found.values())
 
 
 def _pairs(answers: Answers) -> set[Pair]:

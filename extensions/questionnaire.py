@@ -10,13 +10,16 @@ from typing import Any, cast
 
 import yaml
 from jinja2 import Environment, StrictUndefined
+from jinja2 import Template as JinjaTemplate
 from pathspec import PathSpec
 
 __all__ = [
+    "ANSWERS_FILE",
     "ROOT",
     "TEMPLATE",
     "Question",
     "conditions",
+    "exclusions",
     "left_out",
     "questions",
     "reserved_names",
@@ -25,6 +28,7 @@ __all__ = [
 
 ROOT = Path(__file__).parent.parent
 TEMPLATE = ROOT / "template"
+ANSWERS_FILE = ".copier-answers.yml"
 
 _CONDITIONAL = re.compile(r"\{% if (?P<condition>.+?) %\}(?P<pattern>.*?)\{% endif %\}")
 _TAKEN = re.compile(r"set taken = \(\s*'([^']*)'")
@@ -52,6 +56,10 @@ class Question:
     choices: Mapping[str, str]
     several: bool
     validator: str
+
+    def is_put(self, preset: str) -> bool:
+        """Whether somebody who chose this preset is asked."""
+        return _JINJA.from_string(self.ask).render(preset=preset).lower() == "true"
 
 
 @cache
@@ -90,13 +98,20 @@ def reserved_names() -> frozenset[str]:
     return frozenset(found[1].split())
 
 
-def left_out(answers: Mapping[str, object]) -> PathSpec[Any]:
+@cache
+def _exclusions() -> tuple[JinjaTemplate, ...]:
+    return tuple(_JINJA.from_string(pattern) for pattern in _configuration()["_exclude"])
+
+
+def exclusions(answers: Mapping[str, object]) -> tuple[str, ...]:
     """What these answers leave out, as patterns over a project's paths."""
-    context = {**answers, "_copier_conf": {"answers_file": ".copier-answers.yml"}}
-    patterns = [
-        _JINJA.from_string(pattern).render(context) for pattern in _configuration()["_exclude"]
-    ]
-    return PathSpec.from_lines("gitwildmatch", patterns)
+    context = {**answers, "_copier_conf": {"answers_file": ANSWERS_FILE}}
+    return tuple(pattern.render(context) for pattern in _exclusions())
+
+
+def left_out(answers: Mapping[str, object]) -> PathSpec[Any]:
+    """A matcher of the paths that these answers leave out."""
+    return PathSpec.from_lines("gitignore", exclusions(answers))
 
 
 def conditions(path: str) -> Iterator[str]:
@@ -106,11 +121,12 @@ def conditions(path: str) -> Iterator[str]:
         # Patterns of the form `!...`, and the `*` they are exceptions to, choose whole presets.
         if found is None or not found["pattern"].startswith("/"):
             continue
-        if PathSpec.from_lines("gitwildmatch", [found["pattern"]]).match_file(path):
+        if PathSpec.from_lines("gitignore", [found["pattern"]]).match_file(path):
             yield found["condition"]
 
 
-def template_files() -> list[str]:
+@cache
+def template_files() -> tuple[str, ...]:
     """Every file under `template/` that git knows or would add, by its path there."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "template"],  # noqa: S607
@@ -120,4 +136,4 @@ def template_files() -> list[str]:
         text=True,
     ).stdout
     paths = (path.removeprefix("template/") for path in listed.split("\0") if path)
-    return sorted(path for path in paths if (TEMPLATE / path).is_file())
+    return tuple(sorted(path for path in paths if (TEMPLATE / path).is_file()))

@@ -1,17 +1,17 @@
 """The examples of the documentation run as they stand."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
 CONCEPTS = Path(__file__).parent.parent / "docs" / "concepts.md"
+EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.filterwarnings("error")
-def test_the_examples_of_the_concepts_page_run() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", CONCEPTS.read_text("utf-8"), re.M | re.S)
-    assert blocks
-    page: dict[str, object] = {"__name__": "concepts"}
-    for block in blocks:
-        exec(compile(block, str(CONCEPTS), "exec"), page)  # noqa: S102 - the page is ours
+def test_the_examples_of_the_concepts_page_are_one_program_that_runs(tmp_path: Path) -> None:
+    examples = EXAMPLE.findall(CONCEPTS.read_text("utf-8"))
+    assert examples
+    program = tmp_path / "concepts.py"
+    program.write_text("\n".join(examples), "utf-8")
+    subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=50)  # noqa: S603

@@ -1,0 +1,14 @@
+"""A project's files, for comparing one with another."""
+
+from pathlib import Path
+
+__all__ = ["files"]
+
+
+def files(project: Path) -> dict[str, bytes]:
+    """Every file of a project but git's own, with its content."""
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in sorted(project.rglob("*"))
+        if path.is_file() and ".git" not in path.relative_to(project).parts
+    }
