@@ -66,6 +66,7 @@ class MessageBus(Registrar):
         bus.engine = Engine(bus._settings)
         bus._schedule = Schedule(bus.publish)
         bus.since_start = []
+        bus.collections = []
         bus._stop = None
         return bus
 
@@ -213,7 +214,7 @@ class MessageBus(Registrar):
             ConfigurationError: not exactly one time is given, or it can't be used.
         """
         check_message_type(type(event), Event)
-        return self._schedule.add(event, at, after)
+        return self.collect(self._schedule.add(event, at, after))
 
     async def join(self) -> None:
         """Wait until every event published so far, and whatever it led to, is handled.
@@ -240,7 +241,7 @@ class MessageBus(Registrar):
         engine = self.engine
         core, counts, lanes = engine.core, engine.core.counts, engine.lanes.values()
         return BusStats(
-            running=core.loop is not None,
+            running=core.loop is not None and not core.loop.is_closed(),
             commands=counts.commands,
             commands_failed=counts.commands_failed,
             commands_unhandled=counts.unhandled,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from llmgine.bus.engine import Engine
@@ -38,10 +39,36 @@ class Registrar:
     Attributes:
         engine: what the bus runs on; for the bus's own parts, not for its users.
         since_start: observers that end with the next `stop`.
+        collections: the lists that registrations are collected in, right now.
     """
 
     engine: Engine
     since_start: list[Registration]
+    collections: list[list[Registration]]
+
+    @contextmanager
+    def collecting(self) -> Iterator[list[Registration]]:
+        """Collect whatever is registered in the block, for whoever wants to end it all together.
+
+            with bus.collecting() as registrations:
+                set_up(bus)
+            ...
+            for registration in registrations:
+                registration.cancel()
+        """
+        collected: list[Registration] = []
+        self.collections.append(collected)
+        try:
+            yield collected
+        finally:
+            # By identity: two empty lists are equal.
+            self.collections = [each for each in self.collections if each is not collected]
+
+    def collect(self, registration: Registration) -> Registration:
+        """Note a registration in every collection under way, and return it."""
+        for collected in self.collections:
+            collected.append(registration)
+        return registration
 
     def end_registrations(self) -> None:
         """End the observers that were added since the start."""
@@ -132,7 +159,7 @@ class Registrar:
         def undo() -> None:
             core.middlewares = tuple(m for m in core.middlewares if m is not middleware)
 
-        return _Undo(undo)
+        return self.collect(_Undo(undo))
 
     def add_observer(self, observer: Observer) -> Registration:
         """Show every event to `observer`, in the publisher's own task, before it is queued.
@@ -149,7 +176,7 @@ class Registrar:
         registration = _Undo(undo)
         if core.loop is not None:
             self.since_start.append(registration)
-        return registration
+        return self.collect(registration)
 
     def _lane(self, session_id: str | None) -> Lane:
         return self.engine.lane(None if session_id is None else check_session_id(session_id))
@@ -158,4 +185,4 @@ class Registrar:
         core = self.engine.core
         if core.loop is not None:
             handler.wire(core.threads, core.middlewares)
-        return handler
+        return self.collect(handler)
