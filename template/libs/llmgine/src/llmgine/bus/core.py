@@ -21,9 +21,11 @@ class Core:
     """The state that a bus and its lanes have in common.
 
     `loop`, `limiter` and `threads` belong to one span from `start` to `stop`; the rest stays.
+    Before the first start (`opened` is false) there is no limiter and are no threads.
     """
 
-    __slots__ = ("counts", "limiter", "loop", "middlewares", "observers", "settings", "threads")
+    __slots__ = ("counts", "limiter", "loop", "middlewares", "observers", "opened", "settings",
+                 "threads")  # fmt: skip
 
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
@@ -31,12 +33,14 @@ class Core:
         self.observers: tuple[Observer, ...] = ()
         self.middlewares: tuple[Middleware, ...] = ()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.opened = False
         self.limiter: Limiter
         self.threads: WorkerThreads
 
     def open(self, loop: asyncio.AbstractEventLoop, settings: BusSettings) -> None:
         """Begin a span on this loop."""
         self.settings = settings
+        self.opened = True
         self.loop = loop
         self.limiter = Limiter(loop, settings.cancel_grace, self.counts)
         self.threads = WorkerThreads(
@@ -54,7 +58,7 @@ class Core:
     @property
     def abandoned(self) -> int:
         """Handlers that were cut off and go on all the same."""
-        return self.limiter.left_behind + self.threads.abandoned
+        return self.limiter.left_behind + self.threads.abandoned if self.opened else 0
 
     def observe(self, event: Event) -> None:
         """Show an event to the observers, whose errors never reach the application."""
