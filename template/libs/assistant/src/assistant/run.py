@@ -1,0 +1,172 @@
+"""One turn from the user's message to the answer: context, model, tools, and back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from llmgine.contracts import (
+    ChatMessage,
+    ContextStore,
+    LLMProvider,
+    LLMRequest,
+    LLMResponse,
+    ToolCall,
+    ToolDefinition,
+    ToolExecutor,
+    ToolResult,
+    Usage,
+)
+from llmgine.contracts.capabilities import capabilities_of
+from llmgine.contracts.history import INTERRUPTED, repaired
+from llmgine.contracts.llm import ToolChoice
+from llmgine.contracts.stream import ResponseBuilder, closing
+from llmgine.errors import StreamInterruptedError
+
+from assistant.turn import TurnResult
+
+__all__ = ["MAX_ROUNDS", "Turn", "TurnParts"]
+
+MAX_ROUNDS = 8
+"""How often a model may call tools in one turn before it has to answer."""
+
+_GRACE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnParts:
+    """The parts of an application that a turn works with."""
+
+    provider: LLMProvider
+    context: ContextStore
+    tools: ToolExecutor | None = None
+    model: str = ""
+    system_prompt: str = ""
+
+
+class Turn:
+    """The state of one running turn.
+
+    What is said goes to `_unsaved` first and to the context store in one piece as soon as it
+    makes a valid history: an answer that calls tools only together with their results.
+    """
+
+    def __init__(self, parts: TurnParts, session_id: str, text: str) -> None:
+        self._parts = parts
+        self._session_id = session_id
+        self._history: list[ChatMessage] = []
+        self._unsaved: list[ChatMessage] = [ChatMessage.user(text)]
+        self._usage = Usage()
+        self._results: list[ToolResult] = []
+
+    async def run(self) -> TurnResult:
+        """Ask the model, run the tools that it calls, and ask again until it has answered."""
+        self._history = await self._parts.context.get_context(self._session_id)
+        for _ in range(MAX_ROUNDS):
+            response = await self._ask()
+            if not response.tool_calls:
+                return await self._finish(response)
+            await self._call_tools(response)
+        response = await self._ask(tool_choice="none")
+        if response.tool_calls:
+            # It was told not to. Calls must not stand in the history without results.
+            refused = [_failed(call, "No more tools in this turn.") for call in response.tool_calls]
+            await self._save(response.message, ChatMessage.tool(*refused))
+            return self._result(response)
+        return await self._finish(response)
+
+    async def _ask(self, *, tool_choice: ToolChoice | None = None) -> LLMResponse:
+        parts = self._parts
+        tools = self._tools()
+        request = LLMRequest(
+            messages=(*self._system(), *repaired([*self._history, *self._unsaved])),
+            model=parts.model,
+            tools=tools,
+            tool_choice=tool_choice if tools else None,
+        )
+        builder = ResponseBuilder()
+        try:
+            async with closing(parts.provider.stream(request)) as chunks:
+                async for chunk in chunks:
+                    builder.add(chunk)
+        finally:
+            if not builder.finished:
+                await self._keep(builder.response().text)
+        if not builder.finished:
+            text = "the stream ended before the answer was complete"
+            raise StreamInterruptedError(text, provider=parts.provider.name)
+        response = builder.response()
+        self._usage += response.usage
+        return response
+
+    def _system(self) -> tuple[ChatMessage, ...]:
+        prompt = self._parts.system_prompt
+        return (ChatMessage.system(prompt),) if prompt else ()
+
+    def _tools(self) -> tuple[ToolDefinition, ...]:
+        parts = self._parts
+        if parts.tools is None or not capabilities_of(parts.provider).tools:
+            return ()
+        return tuple(parts.tools.get_tools())
+
+    async def _call_tools(self, response: LLMResponse) -> None:
+        """Run the calls at once, and keep what comes of them, also if the turn is cut off."""
+        calls = response.tool_calls
+        tasks = [asyncio.create_task(self._call(call)) for call in calls]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=_GRACE)
+            raise
+        finally:
+            pairs = zip(calls, tasks, strict=True)
+            results = [_outcome(call, task) for call, task in pairs]
+            self._results += results
+            await asyncio.shield(self._save(response.message, ChatMessage.tool(*results)))
+        for task in tasks:
+            task.result()  # an executor never raises; one that does is heard of
+
+    async def _call(self, call: ToolCall) -> ToolResult:
+        if self._parts.tools is None:
+            return _failed(call, "There are no tools.")
+        return await self._parts.tools.execute_tool_call(call)
+
+    async def _finish(self, response: LLMResponse) -> TurnResult:
+        if response.message.parts:
+            await self._save(response.message)
+        return self._result(response)
+
+    def _result(self, response: LLMResponse) -> TurnResult:
+        return TurnResult(
+            text=response.text,
+            finish_reason=response.finish_reason,
+            usage=self._usage,
+            tool_results=tuple(self._results),
+        )
+
+    async def _keep(self, text: str) -> None:
+        """Keep what had come of an answer; calls and reasoning are no use without their end."""
+        if text.strip():
+            await asyncio.shield(self._save(ChatMessage.assistant(text)))
+
+    async def _save(self, *messages: ChatMessage) -> None:
+        fresh = [*self._unsaved, *messages]
+        self._unsaved = []
+        self._history += fresh
+        await self._parts.context.add_messages(self._session_id, fresh)
+
+
+def _failed(call: ToolCall, text: str, code: str = "refused") -> ToolResult:
+    return ToolResult(
+        tool_call_id=call.id, name=call.name, content=text, is_error=True, error_code=code
+    )
+
+
+def _outcome(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:
+    if not task.done() or task.cancelled():
+        return _failed(call, "The call was interrupted before it had a result.", INTERRUPTED)
+    if task.exception() is not None:
+        return _failed(call, "The tool failed.", "failed")
+    return task.result()

@@ -1,0 +1,101 @@
+"""The handler of `RunTurn`: whose turn it is, and with which parts of the application."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from llmgine.bootstrap import ApplicationBootstrap
+from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
+from llmgine.errors import SessionClosedError, WouldDeadlockError
+
+from assistant.run import Turn, TurnParts
+from assistant.turn import EmptyTurnError, RunTurn, TurnResult
+
+__all__ = ["Assistant", "register"]
+
+
+@dataclass(slots=True)
+class _Inside:
+    """A turn that the code below it, tools for instance, runs inside of."""
+
+    session_id: str
+    active: bool = True
+
+
+# Handlers of queued events get a copy of this, which may outlive the turn: hence `active`.
+_inside: ContextVar[tuple[_Inside, ...]] = ContextVar("assistant_inside", default=())
+
+
+def register(app: ApplicationBootstrap) -> None:
+    """Answer `RunTurn` on the application's bus; give this to bootstrap as `setup`."""
+    assistant = Assistant(
+        app.provider,
+        app.context,
+        tools=app.tools,
+        model=app.config.provider.model,
+        system_prompt=app.config.provider.system_prompt,
+    )
+    app.bus.register_command_handler(RunTurn, assistant.run, timeout=math.inf)
+
+
+class Assistant:
+    """Runs conversation turns.
+
+    Args:
+        provider: who answers.
+        context: who keeps the conversations.
+        tools: who runs the tools that the model calls, if there are any.
+        model: the model to ask; empty means the provider's own default.
+        system_prompt: what every conversation starts with; empty means nothing.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProvider,
+        context: ContextStore,
+        *,
+        tools: ToolExecutor | None = None,
+        model: str = "",
+        system_prompt: str = "",
+    ) -> None:
+        self._parts = TurnParts(
+            provider=provider,
+            context=context,
+            tools=tools,
+            model=model,
+            system_prompt=system_prompt,
+        )
+        # A lock lives as long as somebody holds or awaits it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def run(self, command: RunTurn) -> TurnResult:
+        """Answer the user's message; see `RunTurn` for what is promised."""
+        session_id = command.session_id
+        if session_id is None:
+            raise SessionClosedError("a turn belongs to a session: execute it through a BusSession")
+        if not command.text.strip():
+            raise EmptyTurnError("there is nothing to answer: the text is blank")
+        async with self._alone(session_id):
+            turn = Turn(self._parts, session_id, command.text)
+            return await turn.run()
+
+    @asynccontextmanager
+    async def _alone(self, session_id: str) -> AsyncGenerator[None, None]:
+        """Wait until no other turn of the session runs, and keep others waiting."""
+        if any(each.session_id == session_id and each.active for each in _inside.get()):
+            text = f"a turn of session {session_id!r} can't wait for another turn of it"
+            raise WouldDeadlockError(text)
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            inside = _Inside(session_id)
+            token = _inside.set((*_inside.get(), inside))
+            try:
+                yield
+            finally:
+                inside.active = False
+                _inside.reset(token)

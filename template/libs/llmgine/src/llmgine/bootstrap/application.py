@@ -1,0 +1,250 @@
+"""The application: the one place where the rooms meet."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from llmgine.bootstrap.config import ApplicationConfig
+from llmgine.bootstrap.signals import SignalWatch
+from llmgine.bootstrap.wiring import Factory, Maker, fitting
+from llmgine.bus import MessageBus
+from llmgine.contracts import ContextStore, LLMProvider, Registration, ToolExecutor
+from llmgine.errors import BusNotRunningError, ConfigurationError, WouldDeadlockError
+from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
+from llmgine.providers.observed import ObservedProvider
+
+__all__ = ["ApplicationBootstrap"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Wired:
+    """What exists from `start` to `stop`."""
+
+    observability: ObservabilityClient
+    tools: ToolExecutor | None
+    context: ContextStore
+    provider: LLMProvider
+
+
+class ApplicationBootstrap:
+    """Wires an application's parts together, starts them, and stops them.
+
+        app = ApplicationBootstrap(setup=assistant.register)
+        async with app:
+            await app.run_until_signal()
+
+    Each part may be given: as an object, which is used and never closed, or as a factory that
+    takes the `ApplicationConfig`. What isn't given comes from the settings, by a short name or as
+    `package.module:factory`. A part that is made here and is an async context manager is entered
+    at the start and left at the stop.
+
+    Args:
+        config: the settings; by default read from everywhere they may stand.
+        bus: by default the process's own, `MessageBus()`. One that the application has to start
+            is stopped with it.
+        observability: who hands events to handlers. One that is given brings its own handlers:
+            the settings `console` and `file` have no say in it.
+        handlers: further observability handlers; always started and stopped, also when given.
+        tools: who runs the tools that models call; by default nobody.
+        context: who keeps the conversations.
+        provider: who answers.
+        setup: called with the application when everything is wired and nothing is started: the
+            place to register handlers. What it registers ends with `stop`.
+
+    Attributes:
+        config: the settings.
+        bus: the message bus.
+    """
+
+    def __init__(
+        self,
+        config: ApplicationConfig | None = None,
+        *,
+        bus: MessageBus | Factory[MessageBus] | None = None,
+        observability: ObservabilityClient | Factory[ObservabilityClient] | None = None,
+        handlers: Iterable[ObservabilityEventHandler | Factory[ObservabilityEventHandler]] = (),
+        tools: ToolExecutor | Factory[ToolExecutor] | None = None,
+        context: ContextStore | Factory[ContextStore] | None = None,
+        provider: LLMProvider | Factory[LLMProvider] | None = None,
+        setup: Callable[[ApplicationBootstrap], None] | None = None,
+    ) -> None:
+        if inspect.iscoroutinefunction(setup):
+            raise ConfigurationError("setup: expected a plain function, found a coroutine function")
+        self.config = ApplicationConfig() if config is None else config
+        self.bus = _chosen_bus(bus, self.config)
+        self._observability = observability
+        self._handlers = tuple(handlers)
+        self._tools = tools
+        self._context = context
+        self._provider = provider
+        self._setup = setup
+        self._wired: _Wired | None = None
+        self._stack: AsyncExitStack | None = None
+        self._starts_bus = False
+        self._watch: SignalWatch | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_requested = asyncio.Event()
+
+    @property
+    def observability(self) -> ObservabilityClient:
+        """The observability client, from `start` to `stop`."""
+        return self._now().observability
+
+    @property
+    def tools(self) -> ToolExecutor | None:
+        """Who runs tools, from `start` to `stop`; nobody unless given."""
+        return self._now().tools
+
+    @property
+    def context(self) -> ContextStore:
+        """The context store, from `start` to `stop`."""
+        return self._now().context
+
+    @property
+    def provider(self) -> LLMProvider:
+        """The provider, from `start` to `stop`; it publishes every call's events on the bus."""
+        return self._now().provider
+
+    def _now(self) -> _Wired:
+        if self._wired is None:
+            text = "the application isn't started: use it inside `async with app`, or in `setup`"
+            raise BusNotRunningError(text)
+        return self._wired
+
+    # -- Start and stop
+
+    async def start(self) -> None:
+        """Make and wire the parts, run `setup`, start the bus.
+
+        Starting a running application does nothing. Where anything fails, what was started
+        before it is stopped again.
+
+        Raises:
+            ConfigurationError: a part can't be made from the settings.
+        """
+        if self._stack is not None:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._stop_requested = asyncio.Event()
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+
+    async def stop(self) -> None:
+        """Stop what was started, in the reverse order: the bus first, observability last.
+
+        The bus finishes what is under way, up to its limit. Stopping twice is fine.
+
+        Raises:
+            WouldDeadlockError: called from a handler of the bus; that calls `request_stop`.
+        """
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        async with stack:
+            try:
+                if self._starts_bus:
+                    await self._stop_bus()
+            except WouldDeadlockError:
+                self._stack = stack.pop_all()
+                raise
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def run_until_signal(self, *signals: signal.Signals) -> None:
+        """Wait for a signal (by default SIGINT or SIGTERM), or for `request_stop`.
+
+        Then leave the application's block, which stops it. Another signal during that ends the
+        process at once, with status 128 + the signal's number. For the main thread alone.
+        """
+        self._now()
+        if self._watch is None:
+            watched = signals or (signal.SIGINT, signal.SIGTERM)
+            self._watch = SignalWatch(self._stop_requested.set, watched)
+            self._watch.open()
+        await self._stop_requested.wait()
+
+    def request_stop(self) -> None:
+        """Let `run_until_signal` return; from any thread, and from any handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stop_requested.set)
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Start part after part; the stack ends them in the reverse order."""
+        stack.callback(self._forget)
+        maker = Maker(self.config, self.bus, stack)
+        observability = maker.observability(self._observability, self._handlers)
+        self._wired = _Wired(
+            observability=observability,
+            tools=await self._chosen_tools(maker),
+            context=await maker.part("context", ContextStore, self._context, maker.store),
+            provider=await self._observed_provider(maker),
+        )
+        with self.bus.collecting() as registered:
+            stack.callback(_cancel_all, registered)
+            self.bus.add_observer(observability.observe)
+            if self._setup is not None:
+                self._setup(self)
+        self._starts_bus = not self.bus.stats().running
+        if self._starts_bus:
+            stack.push_async_callback(self._stop_bus)
+        # A bus that was made elsewhere keeps its settings, unless ours were set on purpose.
+        await self.bus.start(self.config.bus if self.config.says("bus") else None)
+
+    async def _chosen_tools(self, maker: Maker) -> ToolExecutor | None:
+        if self._tools is None:
+            return None
+        return await maker.part("tools", ToolExecutor, self._tools)
+
+    async def _observed_provider(self, maker: Maker) -> LLMProvider:
+        provider = await maker.part("provider", LLMProvider, self._provider, maker.provider)
+        if isinstance(provider, ObservedProvider):
+            return provider
+        return ObservedProvider(provider, self.bus)
+
+    async def _stop_bus(self) -> None:
+        report = await self.bus.stop()
+        if not report.clean:
+            _log.warning("the bus stopped with work left: %s", report)
+
+    def _forget(self) -> None:
+        self._wired = None
+        self._loop = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+
+def _chosen_bus(
+    given: MessageBus | Factory[MessageBus] | None, config: ApplicationConfig
+) -> MessageBus:
+    if given is None:
+        return MessageBus()
+    return given if isinstance(given, MessageBus) else fitting("bus", MessageBus, given(config))
+
+
+def _cancel_all(registered: Iterable[Registration]) -> None:
+    for registration in registered:
+        registration.cancel()

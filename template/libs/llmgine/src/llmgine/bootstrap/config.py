@@ -1,0 +1,143 @@
+"""The application's settings, read from everywhere they may stand."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import EllipsisType
+
+from pydantic import PrivateAttr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from llmgine.bootstrap.layers import PREFIX, Layer, merged, problems, shape_of, shown
+from llmgine.bootstrap.location import Location, locate
+from llmgine.bootstrap.sources import read
+from llmgine.bootstrap.wording import lines, place
+from llmgine.errors import ConfigurationError
+from llmgine.settings import (
+    BusSettings,
+    ConsoleSettings,
+    ContextSettings,
+    FileSettings,
+    ObservabilitySettings,
+    ProviderSettings,
+)
+
+__all__ = ["ApplicationConfig"]
+
+
+class ApplicationConfig(BaseSettings):
+    """Every setting of an application, in one group for each room.
+
+    Later ones win: the defaults in `llmgine.settings`, `settings.toml`, `.env` beside it, the
+    environment (`LLMGINE_CONSOLE__ENABLED=false`), and what is given in code:
+
+        ApplicationConfig(console={"enabled": False}, provider=ProviderSettings(name="local"))
+
+    A table given in code is joined with what the files say; an object replaces the whole group.
+    Relative paths are meant from the settings file's folder. An application with settings of its
+    own subclasses this and adds a group.
+
+    Attributes:
+        console: the console handler.
+        file: the JSON Lines handler.
+        bus: limits of the bus.
+        observability: limits of the observability client.
+        provider: who answers.
+        context: who keeps the conversations.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    console: ConsoleSettings = ConsoleSettings()
+    file: FileSettings = FileSettings()
+    bus: BusSettings = BusSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
+    provider: ProviderSettings = ProviderSettings()
+    context: ContextSettings = ContextSettings()
+
+    _location: Location = PrivateAttr()
+    _layers: list[Layer] = PrivateAttr()
+
+    def __init__(
+        self, *, settings_file: str | Path | EllipsisType | None = ..., **values: object
+    ) -> None:
+        """Read the settings.
+
+        Args:
+            settings_file: the file to read; by default `settings.toml`, looked for from the
+                working directory upwards to the workspace's root; `None` reads neither such a
+                file nor `.env`.
+            values: settings given in code, by group.
+
+        Raises:
+            ConfigurationError: a line for each name that is no setting and each wrong value.
+        """
+        location = locate(settings_file)
+        layers = [*read(type(self), location), Layer(origin="given in code", values=values)]
+        shape = shape_of(type(self))
+        if wrong := [line for layer in layers for line in problems(layer, shape)]:
+            raise ConfigurationError("\n".join(wrong))
+        try:
+            super().__init__(**merged(layers))
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(lines(error, layers))) from None
+        self._location = location
+        self._layers = layers
+        for name in type(self).model_fields:
+            # The model is frozen for its users; this is still its construction.
+            vars(self)[name] = self._anchored(name, vars(self)[name])
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths are meant from."""
+        return self._location.folder
+
+    @property
+    def settings_file(self) -> Path | None:
+        """The settings file that was read, if any."""
+        return self._location.settings
+
+    def says(self, name: str) -> bool:
+        """Tell whether a setting such as `file.enabled` was set anywhere, or has its default."""
+        return any(layer.says(name) for layer in self._layers)
+
+    def _anchored(self, name: str, group: object) -> object:
+        """Make the paths of a group absolute."""
+        if not is_dataclass(group) or isinstance(group, type):
+            return group
+        changes: dict[str, Path] = {}
+        for each in fields(group):
+            value: object = getattr(group, each.name)
+            if isinstance(value, Path):
+                changes[each.name] = self._absolute(f"{name}.{each.name}", value)
+        return replace(group, **changes)
+
+    def _absolute(self, name: str, path: Path) -> Path:
+        try:
+            absolute = self.folder / path.expanduser()
+        except RuntimeError:
+            absolute = None
+        if absolute is None or "\0" in str(path):
+            found = f"expected a path, found {shown(name, str(path))}"
+            raise ConfigurationError(f"{name}: {found}{place(name, self._layers)}")
+        return absolute
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the joined layers alone: the constructor has read and checked each source."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
