@@ -1,0 +1,56 @@
+# Run with `uv run just`: nothing to install first.
+
+set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
+
+# List the recipes.
+default:
+    @just --list
+
+# Everything short: what a change must pass.
+check: lint types imports dependencies test
+
+# Style and formatting.
+lint:
+    uv run ruff check
+    uv run ruff format --check
+
+# Repair what can be repaired.
+fix:
+    uv run ruff check --fix
+    uv run ruff format
+
+# Strict types, tests included, and the typing tests under a second checker.
+types:
+    uv run pyright
+    uv run mypy template/libs/llmgine/tests/typing
+
+# Who may import whom.
+imports:
+    uv run lint-imports
+
+# Every member asks for the packages that it imports, and for no others.
+dependencies:
+    uv run deptry template/libs/llmgine --config template/libs/llmgine/pyproject.toml
+    uv run deptry template/libs/assistant --config template/libs/assistant/pyproject.toml
+    uv run deptry template/apps/chat --config template/apps/chat/pyproject.toml
+
+# The short tests; arguments go to pytest.
+test *arguments:
+    uv run pytest -m "not heavy" {{ arguments }}
+
+# The long ones: whole projects, rendered and checked.
+heavy *arguments:
+    uv run pytest -m heavy {{ arguments }}
+
+# The members' own tests with branch coverage of the spine.
+coverage:
+    uv run coverage run -m pytest -q -m "not heavy" template
+    uv run coverage report
+
+# The members' own tests on another Python, as in `just on 3.13`.
+on python:
+    uv run --isolated --python {{ python }} pytest -q -m "not heavy" template
+
+# Write what is made from something else: manifest, settings of the checks, table of questions.
+generate:
+    uv run python -m extensions
