@@ -1,0 +1,467 @@
+"""The console: one aligned line for every event, on standard error.
+
+    14:03:07.412  7f3a  v CommandResultEvent ChatCommand       1.84s
+    14:03:07.413  7f3a  | v LLMCallResultEvent gpt-x           1.21s  in 812 out 164  stop
+    14:03:07.414  7f3a  | x ToolExecuteResultEvent weather      38ms  ValueError: no city  a.py:41
+
+From the left: local time, the end of the session's id, bars for depth, a mark for how it went, the
+event's type and what it is about, the duration, and what else there is to know of its kind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Final, TextIO, TypeAlias
+from unicodedata import east_asian_width
+
+from llmgine.contracts import events as kinds
+from llmgine.contracts.llm import Usage
+from llmgine.contracts.messages import Event
+from llmgine.observability._guard import Caught, attempt
+from llmgine.observability.handler import ObservabilityEventHandler
+from llmgine.observability.redaction import redact_text
+from llmgine.settings import ConsoleSettings
+
+__all__ = ["ConsoleEventHandler", "Stream", "build"]
+
+Stream: TypeAlias = TextIO | Callable[[], TextIO | None]
+"""Where lines go: a stream, or a function that says which, asked anew for each line."""
+
+_LABEL_WIDTH = 46
+_DURATION_WIDTH = 8
+_MAX_TEXT = 160
+_MAX_READ = 4096
+_MAX_BARS = 12
+_MAX_KNOWN = 4096
+_STILL_RUNNING = 2.0
+_SLOW, _VERY_SLOW = 1.0, 10.0
+_RESET, _DIM, _RED, _GREEN, _YELLOW, _CYAN = (f"\x1b[{code}m" for code in (0, 2, 31, 32, 33, 36))
+_SESSION_COLOURS = tuple(f"\x1b[{code}m" for code in (34, 35, 36, 94, 95, 96))
+_MARKS = {"ok": "✔", "failed": "✘", "cancelled": "⊘", "event": "•", "started": "▸", "running": "…"}
+_ASCII_MARKS = {
+    "ok": "v", "failed": "x", "cancelled": "-", "event": ".", "started": ">", "running": "~",
+}  # fmt: skip
+_MARK_COLOURS = {"ok": _GREEN, "failed": _RED, "cancelled": _YELLOW, "running": _YELLOW}
+
+
+@dataclass(slots=True)
+class _About:
+    """What a line says of one kind of event.
+
+    Attributes:
+        mark: how it went.
+        subject: what it is about.
+        duration: in seconds.
+        facts: what else there is to know.
+        error: what went wrong.
+        content: a prompt, a completion, a tool's arguments or result.
+        starts: what the event begins; the event that ends it has the same under `ends`.
+        ends: what the event ends.
+    """
+
+    mark: str = "event"
+    subject: str = ""
+    duration: float | None = None
+    facts: str = ""
+    error: BaseException | None = None
+    content: str = ""
+    starts: str | None = None
+    ends: str | None = None
+
+
+class ConsoleEventHandler(ObservabilityEventHandler):
+    """Prints a line for every event.
+
+    With `fold` on, the event that starts something waits for the one that ends it, and both are
+    one line; what still runs after two seconds, or at the end, gets a line of its own.
+
+    Args:
+        settings: what is shown.
+        stream: where to; by default `sys.stderr`, as it is when the line is written.
+    """
+
+    def __init__(
+        self, settings: ConsoleSettings | None = None, stream: Stream | None = None
+    ) -> None:
+        self._settings = settings or ConsoleSettings()
+        self._stream = stream
+        self._style = _Style(colour=False, unicode=False)
+        self._styled_for: TextIO | None = None
+        self._depths: dict[str, int] = {}
+        self._waiting: dict[str, tuple[Event, _About]] = {}
+
+    def start(self) -> None:
+        """Forget what a parent process has seen start."""
+        self._waiting.clear()
+
+    def handle(self, event: Event) -> None:
+        """Print a line, unless the event waits for its other half.
+
+        Raises:
+            OSError: the stream takes no more.
+            ValueError: the stream is closed.
+        """
+        if self._waiting:
+            self._print_running(time.time() - _STILL_RUNNING)
+        about = _about(event)
+        self._remember_depth(event, about)
+        if self._settings.fold and about.starts is not None:
+            self._waiting[about.starts] = (event, about)
+            if len(self._waiting) > _MAX_KNOWN:
+                self._print_running(float("inf"))
+            return
+        if about.ends is not None:
+            self._waiting.pop(about.ends, None)
+        self._print(event, about)
+
+    def stop(self, timeout: float) -> None:
+        """Print what never came to an end."""
+        del timeout
+        self._print_running(float("inf"))
+
+    def _print_running(self, since: float) -> None:
+        for key, (event, about) in list(islice(self._waiting.items(), None)):
+            if event.timestamp > since:
+                break
+            del self._waiting[key]
+            about.mark = "running"
+            self._print(event, about)
+
+    def _remember_depth(self, event: Event, about: _About) -> None:
+        depths = self._depths
+        if about.ends is not None and about.ends in depths:
+            depth = depths[about.ends]
+        else:
+            parent = None if event.parent_id is None else depths.get(event.parent_id)
+            depth = 0 if parent is None else parent + 1
+        if len(depths) > _MAX_KNOWN:
+            for key in list(islice(depths, _MAX_KNOWN // 2)):
+                del depths[key]
+        depths[event.id] = depth
+        if about.starts is not None:
+            depths[about.starts] = depth
+
+    def _print(self, event: Event, about: _About) -> None:
+        stream = self._stream if self._stream is not None else sys.stderr
+        if callable(stream):
+            stream = stream()
+        if stream is None:
+            raise BrokenPipeError("there is no standard error")
+        if stream is not self._styled_for:
+            self._style = _style_for(stream, self._settings)
+            self._styled_for = stream
+        depth = self._depths.get(event.id, 0)
+        line = self._style.line(event, about, depth, content=self._settings.content)
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
+def build(settings: ConsoleSettings) -> ConsoleEventHandler:
+    """Make the handler from its settings."""
+    return ConsoleEventHandler(settings)
+
+
+class _Style:
+    """How lines look on one stream."""
+
+    def __init__(self, *, colour: bool, unicode: bool, encoding: str = "ascii") -> None:
+        self._colour = colour
+        self._unicode = unicode
+        self._encoding = encoding
+        self._marks: Final = _MARKS if unicode else _ASCII_MARKS
+        self._bar = "│ " if unicode else "| "
+
+    def line(self, event: Event, about: _About, depth: int, *, content: bool) -> str:
+        """Return an event's line, without its end."""
+        session = event.session_id or ""
+        bars = self._bar * min(depth, _MAX_BARS)
+        mark = self._marks[about.mark]
+        name = type(event).__name__
+        label = _clean(f"{name} {about.subject}" if about.subject else name)
+        room = _LABEL_WIDTH - len(bars) - len(mark) - 1 - _width(label)
+        time_shown = _clock(event.timestamp)
+        session_shown = f"{_clean(session[-4:]):4}" if session else "-   "
+        mark_colour = _MARK_COLOURS.get(about.mark, "")
+        if not self._colour:
+            head = f"{time_shown}  {session_shown}  {bars}{mark} {label}{' ' * room}"
+        else:
+            colour = _SESSION_COLOURS[hash(session) % len(_SESSION_COLOURS)] if session else _DIM
+            head = (
+                f"{_DIM}{time_shown}{_RESET}  {colour}{session_shown}{_RESET}  "
+                f"{_DIM}{bars}{_RESET}{mark_colour}{mark}{_RESET} {label}{' ' * room}"
+            )
+        line = f"{head}{self._duration(about.duration)}{self._tail(about, content=content)}"
+        line = line.rstrip()
+        if self._unicode:
+            return line
+        return line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def _duration(self, seconds: float | None) -> str:
+        shown = f"{'' if seconds is None else _duration(seconds):>{_DURATION_WIDTH}}"
+        if not self._colour or seconds is None or seconds < _SLOW:
+            return shown
+        return f"{_RED if seconds >= _VERY_SLOW else _YELLOW}{shown}{_RESET}"
+
+    def _tail(self, about: _About, *, content: bool) -> str:
+        tail = f"  {_clean(about.facts)}" if about.facts else ""
+        if about.error is not None:
+            error = _clean(_error(about.error))
+            tail += f"  {_RED}{error}{_RESET}" if self._colour else f"  {error}"
+        if content and about.content:
+            tail += f"  {_clean(about.content)}"
+        return tail
+
+
+def _style_for(stream: TextIO, settings: ConsoleSettings) -> _Style:
+    encoding = stream.encoding or "utf-8"
+    unicode = encoding.lower().replace("-", "").replace("_", "").startswith("utf")
+    colour = settings.colour == "always"
+    if settings.colour == "auto" and not os.environ.get("NO_COLOR"):
+        colour = stream.isatty() and os.environ.get("TERM") != "dumb"
+    return _Style(colour=colour, unicode=unicode, encoding=encoding)
+
+
+# Texts and numbers as they are shown
+
+
+def _clean(text: str) -> str:
+    """Return a text on one line, short, without secrets and without control characters."""
+    text = redact_text(text[:_MAX_READ])
+    if len(text) > _MAX_TEXT:
+        text = f"{text[: _MAX_TEXT - 3]}..."
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def _clock(timestamp: float) -> str:
+    try:
+        return f"{_clock_second(int(timestamp // 1))}.{int(timestamp % 1 * 1000):03d}"
+    except (ValueError, OverflowError, OSError, TypeError):
+        return "--:--:--.---"
+
+
+@lru_cache(maxsize=64)
+def _clock_second(seconds: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(seconds))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 0.001:  # noqa: PLR2004 - a millisecond
+        return f"{seconds * 1000:.1f}ms"
+    if seconds < _SLOW:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 100:  # noqa: PLR2004 - what two digits and a fraction can show
+        return f"{seconds:.2f}s"
+    return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
+
+
+def _error(error: BaseException) -> str:
+    text = attempt(str, error)
+    kind = type(error).__name__
+    shown = kind if isinstance(text, Caught) or not text else f"{kind}: {text[:_MAX_TEXT]}"
+    return f"{shown}  {_place(error)}".rstrip()
+
+
+_NOT_OURS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))
+
+
+def _place(error: BaseException) -> str:
+    """Return file and line of the innermost frame, better one outside of libraries."""
+    place = ours = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        place = f"{file}:{traceback.tb_lineno}"
+        if not file.startswith(_NOT_OURS):
+            ours = place
+        traceback = traceback.tb_next
+    return (ours or place).removeprefix(f"{os.getcwd()}{os.sep}")
+
+
+# What each kind of event has to say
+
+
+def _about(event: Event) -> _About:
+    about = attempt(_describer(type(event)), event)
+    return _About(facts="can't be shown", error=about.error) if isinstance(about, Caught) else about
+
+
+def _tokens(usage: Usage) -> str:
+    counts = (("in", usage.input_tokens), ("out", usage.output_tokens))
+    return " ".join(f"{name} {count}" for name, count in counts if count is not None)
+
+
+def _mark(error: BaseException | None) -> str:
+    return "ok" if error is None else "failed"
+
+
+def _pairs(attributes: Any) -> str:
+    return " ".join(f"{name}={value}" for name, value in dict(attributes).items())
+
+
+def _command_started(event: kinds.CommandStartedEvent) -> _About:
+    name = type(event.command).__name__
+    return _About(mark="started", subject=name, starts=event.command.id)
+
+
+def _command_result(event: kinds.CommandResultEvent) -> _About:
+    result = event.result
+    return _About(
+        mark={"ok": "ok", "cancelled": "cancelled"}.get(result.status, "failed"),
+        subject=type(event.command).__name__,
+        duration=result.duration,
+        error=result.error,
+        content=result.value if isinstance(result.value, str) else "",
+        ends=event.command.id,
+    )
+
+
+def _llm_started(event: kinds.LLMCallStartedEvent) -> _About:
+    messages = event.request.messages
+    return _About(
+        mark="started",
+        subject=event.request.model or event.provider,
+        facts=f"{len(messages)} messages",
+        content=messages[-1].text if messages else "",
+        starts=event.call_id,
+    )
+
+
+def _llm_result(event: kinds.LLMCallResultEvent) -> _About:
+    facts: list[str] = []
+    response = event.response
+    if response is not None:
+        facts.append(_tokens(response.usage))
+    if event.time_to_first_chunk is not None:
+        facts.append(f"first {_duration(event.time_to_first_chunk)}")
+    if response is not None:
+        facts.append(response.finish_reason)
+    return _About(
+        mark=_mark(event.error),
+        subject=(response.model if response is not None else "") or event.provider,
+        duration=event.duration,
+        facts="  ".join(filter(None, facts)),
+        error=event.error,
+        content=response.text if response is not None else "",
+        ends=event.call_id,
+    )
+
+
+def _tool_key(event: kinds.ToolExecuteStartedEvent | kinds.ToolExecuteResultEvent) -> str:
+    # Providers number their calls, so two sessions may well have the same.
+    return f"{event.session_id}/{event.parent_id}/{event.call.id}"
+
+
+def _tool_started(event: kinds.ToolExecuteStartedEvent) -> _About:
+    call = event.call
+    return _About(
+        mark="started", subject=call.name, content=call.arguments, starts=_tool_key(event)
+    )
+
+
+def _tool_result(event: kinds.ToolExecuteResultEvent) -> _About:
+    result = event.result
+    return _About(
+        mark="failed" if result.is_error else "ok",
+        subject=event.call.name,
+        duration=event.duration,
+        facts=result.error_code or "",
+        content=result.text,
+        ends=_tool_key(event),
+    )
+
+
+def _span_started(event: kinds.SpanStartedEvent) -> _About:
+    facts = _pairs(event.attributes)
+    return _About(mark="started", subject=event.name, facts=facts, starts=event.id)
+
+
+def _span_ended(event: kinds.SpanEndedEvent) -> _About:
+    return _About(
+        mark=_mark(event.error),
+        subject=event.name,
+        duration=event.duration,
+        facts=_pairs(event.attributes),
+        error=event.error,
+        ends=event.span_id,
+    )
+
+
+def _log(event: kinds.LogEvent) -> _About:
+    mark = "failed" if event.level in ("error", "critical") else "event"
+    facts = f"{event.text}  {_pairs(event.attributes)}".rstrip()
+    return _About(mark=mark, subject=event.level, facts=facts)
+
+
+def _metric(event: kinds.MetricEvent) -> _About:
+    unit = "" if event.unit == "1" else f" {event.unit}"
+    facts = f"{event.value:g}{unit}  {_pairs(event.attributes)}".rstrip()
+    return _About(subject=event.name, facts=facts)
+
+
+def _handler_failed(event: kinds.EventHandlerFailedEvent) -> _About:
+    subject = type(event.event).__name__
+    return _About(mark="failed", subject=subject, facts=event.handler, error=event.error)
+
+
+def _session_ended(event: kinds.SessionEndEvent) -> _About:
+    return _About(mark="event" if event.error is None else "failed", error=event.error)
+
+
+def _history(event: kinds.ChatHistoryUpdatedEvent) -> _About:
+    return _About(facts=f"{event.length} messages")
+
+
+def _approval_asked(event: kinds.ToolApprovalRequestedEvent) -> _About:
+    call = event.call
+    return _About(subject=call.name, facts=f"/ {call.id}", content=call.arguments)
+
+
+def _approval_given(event: kinds.ToolApprovalResolvedEvent) -> _About:
+    mark = "ok" if event.approved else "cancelled"
+    facts = "approved" if event.approved else "denied"
+    return _About(mark=mark, subject=event.call.name, facts=facts, content=event.reason)
+
+
+_DESCRIBERS: Final[dict[type, Callable[[Any], _About]]] = {
+    kinds.CommandStartedEvent: _command_started,
+    kinds.CommandResultEvent: _command_result,
+    kinds.LLMCallStartedEvent: _llm_started,
+    kinds.LLMCallResultEvent: _llm_result,
+    kinds.ToolExecuteStartedEvent: _tool_started,
+    kinds.ToolExecuteResultEvent: _tool_result,
+    kinds.SpanStartedEvent: _span_started,
+    kinds.SpanEndedEvent: _span_ended,
+    kinds.LogEvent: _log,
+    kinds.MetricEvent: _metric,
+    kinds.EventHandlerFailedEvent: _handler_failed,
+    kinds.SessionEndEvent: _session_ended,
+    kinds.ChatHistoryUpdatedEvent: _history,
+    kinds.ToolApprovalRequestedEvent: _approval_asked,
+    kinds.ToolApprovalResolvedEvent: _approval_given,
+}
+
+
+def _plainly(_event: Event) -> _About:
+    return _About()
+
+
+@lru_cache(maxsize=2000)
+def _describer(kind: type[Event]) -> Callable[[Any], _About]:
+    return next((_DESCRIBERS[base] for base in kind.__mro__ if base in _DESCRIBERS), _plainly)

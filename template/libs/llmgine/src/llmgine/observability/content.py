@@ -1,0 +1,87 @@
+"""The gate for content: prompts, completions, tool arguments and results.
+
+Each handler has a switch for it. With the switch off, the fields named here are withheld, and so
+is whatever free text the messages and dataclasses of an application hold. An author decides
+about a field in its own declaration:
+
+    text: str = field(metadata={"content": True})      # withheld
+    order_id: str = field(metadata={"content": False}) # always written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sized
+from dataclasses import Field, fields, is_dataclass
+from typing import Any
+
+from llmgine.contracts.chat import (
+    ChatMessage,
+    JsonValue,
+    MediaPart,
+    OpaquePart,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCall,
+    ToolResult,
+)
+from llmgine.contracts.llm import (
+    LLMRequest,
+    LLMResponse,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+)
+from llmgine.contracts.messages import CommandResult, Message
+
+__all__ = ["is_content", "withheld"]
+
+_CONTENT: Mapping[type, frozenset[str]] = {
+    ChatMessage: frozenset({"provider_data"}),
+    CommandResult: frozenset({"value"}),
+    LLMRequest: frozenset({"provider_options"}),
+    LLMResponse: frozenset({"provider_data", "stop_sequence"}),
+    MediaPart: frozenset({"data", "url", "name", "provider_data"}),
+    OpaquePart: frozenset({"data"}),
+    RefusalPart: frozenset({"text"}),
+    TextDelta: frozenset({"text"}),
+    TextPart: frozenset({"text", "provider_data"}),
+    ThinkingDelta: frozenset({"text", "signature"}),
+    ThinkingPart: frozenset({"text", "signature", "redacted", "provider_data"}),
+    ToolCall: frozenset({"arguments", "provider_data"}),
+    ToolCallDelta: frozenset({"arguments"}),
+    ToolResult: frozenset({"content"}),
+}
+_ENVELOPE = frozenset(Message.__dataclass_fields__)
+
+
+def is_content(owner: type, field: Field[Any]) -> bool:
+    """Tell whether a dataclass's field holds content.
+
+    Args:
+        owner: the class of the object that has the field.
+        field: the field, as `dataclasses.fields` returns it.
+    """
+    marked = field.metadata.get("content")
+    if marked is not None:
+        return bool(marked)
+    if any(field.name in names for kind, names in _CONTENT.items() if kind in owner.__mro__):
+        return True
+    if field.name in _ENVELOPE and Message in owner.__mro__:
+        return False
+    return _declaring(owner, field.name).__module__.partition(".")[0] != "llmgine"
+
+
+def _declaring(owner: type, name: str) -> type:
+    # The class furthest up that has the field: a subclass inherits what its base decided.
+    having = (base for base in owner.__mro__ if is_dataclass(base))
+    return [base for base in having if any(each.name == name for each in fields(base))][-1]
+
+
+def withheld(value: object) -> JsonValue:
+    """Return what is written in place of content: nothing of it but its size."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Sized):
+        return {"$content": "withheld", "size": len(value)}
+    return {"$content": "withheld"}

@@ -1,0 +1,52 @@
+"""What a handler of observed events is: one method to write, four more to use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from llmgine.contracts.messages import Event
+
+__all__ = ["ObservabilityEventHandler"]
+
+
+class ObservabilityEventHandler(ABC):
+    """Writes events down, shows them, or sends them on.
+
+        class Counter(ObservabilityEventHandler):
+            def __init__(self) -> None:
+                self.seen = 0
+
+            def handle(self, event: Event) -> None:
+                self.seen += 1
+
+    The client runs everything but `observe` in one thread that is this handler's own, one call
+    after the other, so a handler needs no locks and may block. Whatever it raises, `SystemExit`
+    included, is caught, counted and reported in the log; it never reaches the application.
+
+    An event handed to `handle` is a copy, made when it was observed: what the application does
+    afterwards to its metadata, or to lists and mappings among its fields, doesn't show in it.
+    """
+
+    @abstractmethod
+    def handle(self, event: Event) -> None:
+        """Deal with one event; it counts as delivered once this returns.
+
+        Raises:
+            Exception: the event counts as dropped, by reason of `failed`.
+        """
+
+    def observe(self, event: Event) -> None:  # noqa: B027 - there to be overridden, or not
+        """Take note of an event at once, where it happens: in the application's own task.
+
+        Memory only: whatever time this takes, the application waits. The client calls it only
+        where a handler defines it; `handle` gets the event as well.
+        """
+
+    def start(self) -> None:  # noqa: B027 - there to be overridden, or not
+        """Get ready, before the first event; called once more in a forked process."""
+
+    def flush(self, timeout: float) -> None:  # noqa: B027 - there to be overridden, or not
+        """Bring on its way whatever is held back, within `timeout` seconds."""
+
+    def stop(self, timeout: float) -> None:  # noqa: B027 - there to be overridden, or not
+        """Let go of files and connections, within `timeout` seconds; nothing comes afterwards."""

@@ -1,0 +1,276 @@
+"""The event file: the full data of every event, one JSON object a line.
+
+    {"event_type": "LogEvent", "timestamp": "2026-01-31T12:00:00.000000Z", "session_id": ...}
+
+Several processes may write to one file. Each line is a single append, so lines never mix. Who
+finds the file full renames it to `<name>.1`, the older ones to `.2` and so on; the others notice
+within `_CHECK_SECONDS` and open the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from errno import ENOSPC
+from io import BufferedReader
+from pathlib import Path
+
+from llmgine.contracts.chat import JsonValue
+from llmgine.contracts.messages import Event
+from llmgine.observability._guard import SparseLog
+from llmgine.observability.encoder import EventEncoder
+from llmgine.observability.handler import ObservabilityEventHandler
+from llmgine.settings import FileSettings
+
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["FileEventHandler", "build", "read_events"]
+
+_CHECK_LINES = 64
+_CHECK_SECONDS = 0.05
+_MAX_GAP = 1
+_START = b'{"event_type":'
+_FLAGS = os.O_APPEND | os.O_CREAT | os.O_RDWR
+if sys.platform == "win32":
+    _FLAGS |= os.O_BINARY
+
+
+class FileEventHandler(ObservabilityEventHandler):
+    """Appends every event to a file that only its owner can read.
+
+    A disk that is full, or a file that can't be opened, costs the events of that time: the client
+    counts them and warns now and then. Writing goes on as soon as it works again, on a new line.
+
+    Args:
+        settings: where the file is, when it is rotated, and whether content is written.
+    """
+
+    def __init__(self, settings: FileSettings | None = None) -> None:
+        self._settings = settings or FileSettings()
+        self._encoder = EventEncoder(_fastest_dumps(), content=self._settings.content)
+        self._file = _SharedFile(self._settings)
+
+    @property
+    def path(self) -> Path:
+        """The file that is written at present."""
+        return self._settings.path
+
+    def start(self) -> None:
+        """Open the file; a forked process mustn't share its parent's."""
+        self._file.close()
+        self._file.open()
+
+    def handle(self, event: Event) -> None:
+        """Append one line.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self._file.append(self._encoder.encode(event) + b"\n")
+
+    def stop(self, timeout: float) -> None:
+        """Close the file."""
+        del timeout
+        self._file.close()
+
+
+def build(settings: FileSettings) -> FileEventHandler:
+    """Make the handler from its settings."""
+    return FileEventHandler(settings)
+
+
+class _SharedFile:
+    """A file that several processes append to and rotate."""
+
+    def __init__(self, settings: FileSettings) -> None:
+        self._path = settings.path
+        self._max_bytes = settings.max_bytes
+        self._backups = settings.backups
+        self._descriptor: int | None = None
+        self._is_regular = True
+        self._size = 0
+        self._torn = False  # whether the file ends in the middle of a line
+        self._log = SparseLog()
+        self._lines_left = 0
+        self._check_at = 0.0
+
+    def open(self) -> int:
+        """Open the file, and make its folder if that is missing.
+
+        Raises:
+            OSError: as the system says.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = self._descriptor = os.open(self._path, _FLAGS, 0o600)
+        self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._inspect(descriptor)
+        return descriptor
+
+    def close(self) -> None:
+        """Close the file, if it is open."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+
+    def append(self, line: bytes) -> None:
+        """Write a line in one piece, at the end of the file that now has the name.
+
+        Raises:
+            OSError: it couldn't be written, or not whole; the next one begins on a line of its own.
+        """
+        try:
+            descriptor = self._ready_for(len(line))
+            whole = b"\n" + line if self._torn else line
+            written = os.write(descriptor, whole)
+        except OSError:
+            self.close()  # to open and to inspect it anew, whatever has happened
+            raise
+        self._size += written
+        self._lines_left -= 1
+        self._torn = False
+        if written < len(whole):
+            self.close()
+            raise OSError(ENOSPC, "half a line was written", str(self._path))
+
+    def _ready_for(self, length: int) -> int:
+        descriptor = self._descriptor
+        if descriptor is None:
+            descriptor = self.open()
+        elif self._lines_left <= 0 or time.monotonic() >= self._check_at:
+            descriptor = self._current(descriptor)
+        if self._max_bytes and self._is_regular and self._size + length > self._max_bytes:
+            descriptor = self._make_room(descriptor)
+        return descriptor
+
+    def _current(self, descriptor: int) -> int:
+        """Return the descriptor of the file that now has the name; another process may rotate."""
+        if self._is_regular and not self._has_name(descriptor):
+            self.close()
+            return self.open()
+        self._inspect(descriptor)
+        return descriptor
+
+    def _has_name(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _inspect(self, descriptor: int) -> None:
+        # A process that was killed, or met a full disk, may have left half a line.
+        self._lines_left = _CHECK_LINES
+        self._check_at = time.monotonic() + _CHECK_SECONDS
+        if not self._is_regular:
+            return
+        self._size = os.fstat(descriptor).st_size
+        if self._size:
+            os.lseek(descriptor, -1, os.SEEK_END)
+            self._torn = os.read(descriptor, 1) != b"\n"
+
+    def _make_room(self, descriptor: int) -> int:
+        """Rotate the files, unless another process has just done so."""
+        try:
+            with _locked(descriptor):
+                if self._has_name(descriptor):
+                    if os.fstat(descriptor).st_size == 0:
+                        return descriptor  # a single line may be longer than a whole file
+                    self._shift()
+        except OSError as error:
+            # Better a file that is too long than lost events.
+            self._log.warn(f"{self._path} can't be rotated", error)
+            return descriptor
+        self.close()
+        return self.open()
+
+    def _shift(self) -> None:
+        if self._backups == 0:
+            self._path.unlink()
+            return
+        for number in range(self._backups, 0, -1):
+            newer = _backup(self._path, number - 1)
+            with suppress(FileNotFoundError):
+                newer.replace(_backup(self._path, number))
+
+
+@contextmanager
+def _locked(descriptor: int) -> Generator[None]:
+    # The lock is on the old file itself: whoever has waited for it finds the name elsewhere.
+    if sys.platform == "win32":
+        yield
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _backup(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def _fastest_dumps() -> Callable[[object], bytes]:
+    try:
+        import orjson
+    except ImportError:
+        encode = json.JSONEncoder(
+            allow_nan=False, check_circular=False, ensure_ascii=False, separators=(",", ":")
+        ).encode
+        return lambda value: encode(value).encode()
+    return orjson.dumps
+
+
+def read_events(path: Path, session_id: str | None = None) -> Iterator[dict[str, JsonValue]]:
+    """Read the records of an event file and its rotated ones, oldest file first.
+
+    Lines that are no records, such as one torn by a crash, are left out.
+
+    Args:
+        path: the file that is written at present.
+        session_id: only this session's records.
+
+    Raises:
+        OSError: a file is there but can't be read.
+    """
+    plain = session_id is not None and session_id.isascii() and session_id.isprintable()
+    needle = json.dumps(session_id).encode() if plain else b""
+    with ExitStack() as opened:
+        for file in _open_all(path, opened):
+            for line in file:
+                record = _parsed(line) if needle in line else None
+                if record is not None and session_id in (None, record.get("session_id")):
+                    yield record
+
+
+def _open_all(path: Path, opened: ExitStack) -> list[BufferedReader]:
+    # Newest first: a rotation in between shows the same file twice, but hides none.
+    found: dict[tuple[int, int], BufferedReader] = {}
+    number = missing = 0
+    while missing <= _MAX_GAP:
+        try:
+            file = opened.enter_context(_backup(path, number).open("rb"))
+        except FileNotFoundError:
+            missing += 1
+        else:
+            missing = 0
+            status = os.fstat(file.fileno())
+            found.setdefault((status.st_dev, status.st_ino), file)
+        number += 1
+    return list(found.values())[::-1]
+
+
+def _parsed(line: bytes) -> dict[str, JsonValue] | None:
+    # A whole record may stand behind half a line that another process couldn't end.
+    start = line.find(_START)
+    while start >= 0:
+        try:
+            return json.loads(line[start:])
+        except (ValueError, RecursionError):
+            start = line.find(_START, start + 1)
+    return None
