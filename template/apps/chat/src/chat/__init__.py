@@ -1,1 +1,3 @@
-"""chat."""
+"""The terminal chat."""
+
+__all__: list[str] = []

@@ -173,11 +173,12 @@ class ApplicationBootstrap:
         """Stop."""
         await self.stop()
 
-    async def run_until_signal(self, *signals: signal.Signals) -> None:
-        """Wait for a signal (by default SIGINT or SIGTERM), or for `request_stop`.
+    async def run_until_signal(self, *signals: signal.Signals) -> signal.Signals | None:
+        """Wait for a signal (by default SIGINT or SIGTERM) and return it.
 
-        Then leave the application's block, which stops it. Another signal during that ends the
-        process at once, with status 128 + the signal's number. For the main thread alone.
+        After `request_stop` the signal is `None`. Then leave the application's block, which stops
+        it. Another signal during that ends the process at once, with status 128 + its number. For
+        the main thread alone.
         """
         self._now()
         if self._watch is None:
@@ -185,6 +186,7 @@ class ApplicationBootstrap:
             self._watch = SignalWatch(self._stop_requested.set, watched)
             self._watch.open()
         await self._stop_requested.wait()
+        return self._watch.heard
 
     def request_stop(self) -> None:
         """Let `run_until_signal` return; from any thread, and from any handler."""

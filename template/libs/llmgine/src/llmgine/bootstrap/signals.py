@@ -24,6 +24,9 @@ class SignalWatch:
     Args:
         first: what to do at the first signal.
         signals: what to listen to.
+
+    Attributes:
+        heard: the first signal, once it has come.
     """
 
     def __init__(self, first: Callable[[], None], signals: tuple[signal.Signals, ...]) -> None:
@@ -31,7 +34,7 @@ class SignalWatch:
         self._signals = signals
         self._before: dict[signal.Signals, _Handler] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = False
+        self.heard: signal.Signals | None = None
 
     def open(self) -> None:
         """Start listening; the main thread alone can."""
@@ -48,8 +51,8 @@ class SignalWatch:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self._asked or self._loop is None or self._loop.is_closed():
+        if self.heard is not None or self._loop is None or self._loop.is_closed():
             # No clean-up: that is what hangs when somebody asks a second time.
             os._exit(_EXIT_BASE + number)
-        self._asked = True
+        self.heard = signal.Signals(number)
         self._loop.call_soon_threadsafe(self._first)

@@ -1,0 +1,99 @@
+"""The command line.
+
+Exit statuses: 0; 1 where a turn failed, or its answer had nowhere to go; 2 for a wrong command
+line or wrong settings; 128 + the signal's number where a signal ended it: 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chat.converse import USAGE, ask, converse
+from chat.text import decoded, printable
+from chat.trace import TraceError, session_tree
+from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
+from llmgine.errors import InvalidSessionIdError
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def chat(
+    context: typer.Context,
+    once: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Answer this and leave.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who answers, whatever settings.toml says.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="The session's id; a new one by default.")
+    ] = None,
+) -> None:
+    """Talk to the model.
+
+    At a terminal this is a conversation. Otherwise standard input as a whole is one message, and
+    standard output gets the answer and nothing else.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    config = ApplicationConfig() if provider is None else ApplicationConfig(provider={"name": provider})
+    if once is None and _is_terminal():
+        raise typer.Exit(asyncio.run(converse(config, session)))
+    message = decoded(once) if once is not None else _piped()
+    raise typer.Exit(asyncio.run(ask(config, session, message)))
+
+
+@app.command()
+def trace(
+    session: Annotated[
+        str | None, typer.Option(metavar="ID", help="The session to show.")
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="The last session; the default.")] = False,
+) -> None:
+    """Print a session as a tree with durations, from the event file."""
+    if last and session is not None:
+        raise typer.BadParameter("choose either --last or --session")
+    try:
+        Console(highlight=False).print(session_tree(ApplicationConfig(), session))
+    except TraceError as error:
+        sys.stderr.write(f"{printable(str(error))}\n")
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a character gets a mark, not a traceback.
+        stream.reconfigure(errors="replace")
+    try:
+        with exit_on_wrong_settings():
+            app()
+    except InvalidSessionIdError as error:
+        sys.stderr.write(f"--session: {error}\n")
+        raise SystemExit(USAGE) from None
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _piped() -> str:
+    if sys.stdin.isatty():
+        sys.stderr.write("Type a message; Ctrl-D sends it.\n")
+    return sys.stdin.buffer.read().decode("utf-8", "replace")

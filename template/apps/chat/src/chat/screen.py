@@ -1,0 +1,145 @@
+"""The terminal: answers on stdout, everything else on stderr, and neither tears the other."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr
+from threading import Lock
+from typing import TextIO
+
+from prompt_toolkit.patch_stdout import patch_stdout
+from rich.console import Console
+from rich.text import Text
+
+from chat.text import printable
+
+__all__ = ["EventLines", "Screen"]
+
+
+class EventLines(io.TextIOBase):
+    """A stand-in for stderr that keeps lines back while an answer is being written.
+
+    Handlers of events write to stderr from threads of their own, at any time.
+
+    Args:
+        stream: where the lines go; nowhere if stderr is closed.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lock = Lock()
+        self._holding = False
+        self._held: list[str] = []
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The encoding of the stream behind."""
+        return self._stream.encoding if self._stream is not None else "utf-8"
+
+    def isatty(self) -> bool:
+        """Whether the stream behind is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def writable(self) -> bool:
+        """Text can be written."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Write, or keep for later."""
+        with self._lock:
+            if self._holding:
+                self._held.append(text)
+            else:
+                self._pass_on(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: lines are passed on at once, or held."""
+
+    @contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """Keep lines back in the block, and pass them on at its end."""
+        with self._lock:
+            self._holding = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holding = False
+                self._pass_on("".join(self._held))
+                self._held.clear()
+
+    @contextmanager
+    def above_prompt(self) -> Generator[None, None, None]:
+        """Have prompt-toolkit put lines above its prompt in the block."""
+        behind = self._stream
+        with patch_stdout(raw=True):
+            with self._lock:
+                self._stream = sys.stdout
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._stream = behind
+
+    def _pass_on(self, text: str) -> None:
+        if self._stream is None or not text:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._stream = None  # nobody reads there any more
+
+
+class Screen:
+    """Writes answers as they come, and remarks beside them.
+
+    Attributes:
+        events: what stands in for stderr.
+        remarks: rich's view of stderr.
+        broken: nobody reads the answers any more.
+    """
+
+    def __init__(self) -> None:
+        self._out = sys.stdout
+        self.events = EventLines(sys.stderr)
+        self.remarks = Console(file=self.events, highlight=False, stderr=True)
+        self.broken = False
+        self._open_line = False
+
+    @contextmanager
+    def in_charge(self) -> Generator[None, None, None]:
+        """Stand in for stderr in the block."""
+        with redirect_stderr(self.events):
+            yield
+
+    @contextmanager
+    def answering(self) -> Generator[None, None, None]:
+        """Keep event lines back until the answer of the block stands, on lines of its own."""
+        with self.events.held():
+            try:
+                yield
+            finally:
+                if self._open_line:
+                    self.write("\n")
+
+    def write(self, text: str) -> None:
+        """Write a piece of an answer."""
+        shown = printable(text)
+        if self.broken or not shown:
+            return
+        try:
+            self._out.write(shown)
+            self._out.flush()
+        except (OSError, ValueError):
+            self.broken = True
+            return
+        self._open_line = not shown.endswith("\n")
+
+    def remark(self, text: str, style: str = "dim") -> None:
+        """Say something that is no answer."""
+        self.remarks.print(Text(printable(text), style=style))
