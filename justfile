@@ -28,11 +28,11 @@ types:
 imports:
     uv run lint-imports
 
-# Every member asks for the packages that it imports, and for no others.
+# Every member asks for the packages that it imports, and for no others (xllamacpp: by name).
 dependencies:
-    uv run deptry template/libs/llmgine --config template/libs/llmgine/pyproject.toml
-    uv run deptry template/libs/assistant --config template/libs/assistant/pyproject.toml
-    uv run deptry template/apps/chat --config template/apps/chat/pyproject.toml
+    uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri DEP002=xllamacpp
+    uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml
+    uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
 
 # The short tests; arguments go to pytest.
 test *arguments:

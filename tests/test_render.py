@@ -88,12 +88,12 @@ def test_the_root_chooses_the_extras_of_the_files_that_are_there(
 def test_every_part_has_its_settings(render: Render) -> None:
     settings = _toml(render(Answers()) / "settings.toml")
     assert settings == {
-        "provider": "scripted",
+        "provider": {"name": "scripted"},
         "console": {"enabled": True},
         "file": {"enabled": True, "path": ".llmgine/events.jsonl"},
     }
     library = render(Answers(preset="custom", handlers=(), apps=(), provider="local"))
-    assert _toml(library / "settings.toml") == {"provider": "local"}
+    assert _toml(library / "settings.toml") == {"provider": {"name": "local"}}
 
 
 def test_what_runs_is_ignored_by_git(project: Callable[[Answers], Path]) -> None:

@@ -88,7 +88,7 @@ def test_what_a_preset_decides_follows_the_preset(template_copy: Path, tmp_path:
 def test_an_edit_and_a_fix_elsewhere_in_the_file_merge(template_copy: Path, tmp_path: Path) -> None:
     project = Project.copied(template_copy, tmp_path / "project")
     project.edit("libs/llmgine/README.md", "# llmgine\n", "# llmgine, ours\n")
-    project.edit("settings.toml", 'provider = "scripted"', 'provider = "ours.provider:build"')
+    project.edit("settings.toml", 'name = "scripted"', 'name = "ours.provider:build"')
     _release(template_copy, "v0.2.0")
     project.update()
     assert not project.conflicts()
