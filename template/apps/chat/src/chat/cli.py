@@ -7,17 +7,18 @@ line or wrong settings; 128 + the signal's number where a signal ended it: 130 f
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from typing import Annotated
 
 import typer
+from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
+from llmgine.errors import InvalidSessionIdError
 from rich.console import Console
 
 from chat.converse import USAGE, ask, converse
 from chat.text import decoded, printable
 from chat.trace import TraceError, session_tree
-from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
-from llmgine.errors import InvalidSessionIdError
 
 __all__ = ["app", "main"]
 
@@ -33,9 +34,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def chat(
     context: typer.Context,
-    once: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Answer this and leave.")
-    ] = None,
+    once: Annotated[str | None, typer.Option(metavar="TEXT", help="Answer this and leave.")] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who answers, whatever settings.toml says.")
     ] = None,
@@ -50,18 +49,21 @@ def chat(
     """
     if context.invoked_subcommand is not None:
         return
-    config = ApplicationConfig() if provider is None else ApplicationConfig(provider={"name": provider})
+    config = (
+        ApplicationConfig() if provider is None else ApplicationConfig(provider={"name": provider})
+    )
     if once is None and _is_terminal():
         raise typer.Exit(asyncio.run(converse(config, session)))
     message = decoded(once) if once is not None else _piped()
+    if not message.strip():
+        sys.stderr.write("nothing to answer: the message is blank\n")
+        raise typer.Exit(USAGE)
     raise typer.Exit(asyncio.run(ask(config, session, message)))
 
 
 @app.command()
 def trace(
-    session: Annotated[
-        str | None, typer.Option(metavar="ID", help="The session to show.")
-    ] = None,
+    session: Annotated[str | None, typer.Option(metavar="ID", help="The session to show.")] = None,
     last: Annotated[bool, typer.Option("--last", help="The last session; the default.")] = False,
 ) -> None:
     """Print a session as a tree with durations, from the event file."""
@@ -77,8 +79,9 @@ def trace(
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show a character gets a mark, not a traceback.
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that can't show a character gets a mark, not a traceback.
+            stream.reconfigure(errors="replace")
     try:
         with exit_on_wrong_settings():
             app()
@@ -90,10 +93,13 @@ def main() -> None:
 
 
 def _is_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    # A stream that the shell has closed is none at all.
+    return all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def _piped() -> str:
+    if not sys.stdin:
+        return ""
     if sys.stdin.isatty():
         sys.stderr.write("Type a message; Ctrl-D sends it.\n")
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")

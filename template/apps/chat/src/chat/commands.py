@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from llmgine.bootstrap import ApplicationBootstrap
 from rich.table import Table
 from rich.text import Text
 
 from chat.screen import Screen
 from chat.text import printable
 from chat.trace import TraceError, session_tree
-from llmgine.bootstrap import ApplicationBootstrap
 
 __all__ = ["Commands"]
 
@@ -41,13 +41,14 @@ class Commands:
         self._commands = {
             "/help": _Command("show this list", self._help),
             "/trace": _Command("show what happened in this session, as a tree", self._trace),
+            "/events": _Command("hide the events' lines, or show them again", self._events),
             "/clear": _Command("forget the conversation so far", self._clear),
             "/exit": _Command("leave, as Ctrl-D does", self._exit),
         }
 
     async def run(self, line: str) -> bool:
         """Run a line that starts with a slash; return whether to leave."""
-        word = line.split()[0]
+        word = line.split(maxsplit=1)[0]
         command = self._commands.get(word)
         if command is None:
             close = get_close_matches(word, self._commands, n=1)
@@ -73,6 +74,12 @@ class Commands:
             self._screen.remarks.print(session_tree(self._app.config, self._session_id))
         except TraceError as error:
             self._screen.remark(printable(str(error)))
+        return False
+
+    async def _events(self) -> bool:
+        events = self._screen.events
+        events.shown = not events.shown
+        self._screen.remark("events are shown" if events.shown else "events are hidden")
         return False
 
     async def _clear(self) -> bool:

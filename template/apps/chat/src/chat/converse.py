@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
 from typing import TypeVar
 
 import assistant
+from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
+from llmgine.bus import BusSession
 from prompt_toolkit import PromptSession
 from rich.text import Text
 
@@ -17,15 +20,14 @@ from chat.commands import Commands
 from chat.prompt import make_prompt
 from chat.screen import Screen
 from chat.text import decoded, printable
-from chat.turn import Outcome, TurnView
-from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
-from llmgine.bus import BusSession
+from chat.turn import TurnView
 
 __all__ = ["FAILED", "OK", "USAGE", "ask", "converse"]
 
 OK, FAILED, USAGE = 0, 1, 2
 _SIGNALLED = 128
-_STATUS: dict[Outcome, int] = {"ok": OK, "failed": FAILED, "cancelled": FAILED, "empty": USAGE}
+
+_ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 T = TypeVar("T")
 
@@ -37,25 +39,25 @@ async def ask(config: ApplicationConfig, session_id: str | None, text: str) -> i
         app = ApplicationBootstrap(config, setup=assistant.register)
         async with app, BusSession(session_id, bus=app.bus) as session:
             view = TurnView(session, screen)
-            outcome = await _or_signal(
-                app, view.run(text), signal.SIGINT, signal.SIGTERM
-            )
+            outcome = await _or_signal(app, view.run(text), signal.SIGINT, signal.SIGTERM)
     if isinstance(outcome, signal.Signals):
         return _SIGNALLED + outcome
-    if outcome == "empty":
-        screen.remark("nothing to answer: the message is blank")
-    return FAILED if screen.broken else _STATUS[outcome]
+    # None: somebody asked the application to stop.
+    return OK if outcome in {"ok", None} and not screen.broken else FAILED
 
 
 async def converse(config: ApplicationConfig, session_id: str | None) -> int:
     """Talk until the user leaves, and return the exit status."""
     screen = Screen()
-    with screen.in_charge(), _deaf_to_interrupts():
+    with screen.in_charge():
         app = ApplicationBootstrap(config, setup=assistant.register)
-        async with app, BusSession(session_id, bus=app.bus) as session:
-            _greet(app, session, screen)
+        async with AsyncExitStack() as stack:
+            with screen.events.held():
+                await stack.enter_async_context(app)
+                session = await stack.enter_async_context(BusSession(session_id, bus=app.bus))
+                _greet(app, session, screen)
             talk = _Talk(app, session, screen)
-            ended = await _or_signal(app, talk.run(), signal.SIGTERM, signal.SIGHUP)
+            ended = await _or_signal(app, talk.run(), *_ENDING)
     return _SIGNALLED + ended if isinstance(ended, signal.Signals) else OK
 
 
@@ -68,7 +70,7 @@ def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen) -> No
         printable(session.session_id),
     )
     screen.remarks.print(banner)
-    screen.remark("Type a message. /help lists the commands, Ctrl-D leaves.\n")
+    screen.remark("Type a message. /help lists the commands, Ctrl-D leaves.")
 
 
 class _Talk:
@@ -83,18 +85,18 @@ class _Talk:
 
     async def run(self) -> None:
         """Answer line after line, until the end of input."""
-        while (line := await self._line()) is not None:
-            if not line.strip():
-                continue
-            if line.startswith("/"):
-                if await self._commands.run(line):
-                    return
-                continue
-            await self._turn(line)
+        with self._interruptible():
+            while (line := await self._line()) is not None:
+                if line.startswith("/"):
+                    if await self._commands.run(line):
+                        return
+                elif line.strip():
+                    await self._view.run(line)
 
     async def _line(self) -> str | None:
         # What the last turn led to is shown before the prompt, not above it one by one.
         await self._app.observability.flush()
+        self._screen.remarks.print()
         try:
             with self._screen.events.above_prompt():
                 return decoded(await self._prompt.prompt_async())
@@ -103,28 +105,23 @@ class _Talk:
         except EOFError:
             return None
 
-    async def _turn(self, text: str) -> None:
+    @contextmanager
+    def _interruptible(self) -> Generator[None, None, None]:
+        """Let Ctrl-C cancel the turn under way, if there is one, and do nothing else.
+
+        At the prompt it is a key like any other, and prompt-toolkit's.
+        """
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, self._view.cancel)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            del number, frame
+            loop.call_soon_threadsafe(self._view.cancel)
+
+        before = signal.signal(signal.SIGINT, interrupt)
         try:
-            await self._view.run(text)
+            yield
         finally:
-            loop.remove_signal_handler(signal.SIGINT)
-            signal.signal(signal.SIGINT, _ignore)
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    del number, frame
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Generator[None, None, None]:
-    """Let Ctrl-C between prompt and turn do nothing; each of the two has its own use for it."""
-    before = signal.signal(signal.SIGINT, _ignore)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, before)
 
 
 async def _or_signal(

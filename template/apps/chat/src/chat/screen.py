@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stderr
@@ -18,13 +19,20 @@ from chat.text import printable
 __all__ = ["EventLines", "Screen"]
 
 
-class EventLines(io.TextIOBase):
-    """A stand-in for stderr that keeps lines back while an answer is being written.
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
-    Handlers of events write to stderr from threads of their own, at any time.
+
+class EventLines(io.TextIOBase):
+    """A stand-in for stderr: its lines never tear an answer, and are dimmer than one.
+
+    Handlers of events write to stderr from threads of their own, at any time. At a terminal,
+    what they write during an answer is shown below it; elsewhere it's passed on at once.
 
     Args:
         stream: where the lines go; nowhere if stderr is closed.
+
+    Attributes:
+        shown: whether lines are shown at all.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -33,6 +41,8 @@ class EventLines(io.TextIOBase):
         self._lock = Lock()
         self._holding = False
         self._held: list[str] = []
+        self._terminal = stream is not None and stream.isatty()
+        self.shown = True
 
     @property
     def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -41,7 +51,7 @@ class EventLines(io.TextIOBase):
 
     def isatty(self) -> bool:
         """Whether the stream behind is a terminal."""
-        return self._stream is not None and self._stream.isatty()
+        return self._terminal
 
     def writable(self) -> bool:
         """Text can be written."""
@@ -63,7 +73,7 @@ class EventLines(io.TextIOBase):
     def held(self) -> Generator[None, None, None]:
         """Keep lines back in the block, and pass them on at its end."""
         with self._lock:
-            self._holding = True
+            self._holding = self._terminal
         try:
             yield
         finally:
@@ -86,8 +96,11 @@ class EventLines(io.TextIOBase):
                     self._stream = behind
 
     def _pass_on(self, text: str) -> None:
-        if self._stream is None or not text:
+        if self._stream is None or not text or not self.shown:
             return
+        if _PLAIN in text:
+            # Its writer uses colours: whatever goes back to plain goes back to dim instead.
+            text = f"{_DIM}{text.replace(_PLAIN, _PLAIN + _DIM)}{_PLAIN}"
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -105,10 +118,11 @@ class Screen:
     """
 
     def __init__(self) -> None:
-        self._out = sys.stdout
+        # Without a standard output, which a shell can close, there is nothing to write to.
+        self._out = sys.stdout or io.TextIOWrapper(io.BytesIO())
         self.events = EventLines(sys.stderr)
-        self.remarks = Console(file=self.events, highlight=False, stderr=True)
-        self.broken = False
+        self.remarks = Console(file=sys.stderr or io.StringIO(), highlight=False)
+        self.broken = not sys.stdout
         self._open_line = False
 
     @contextmanager
@@ -116,16 +130,6 @@ class Screen:
         """Stand in for stderr in the block."""
         with redirect_stderr(self.events):
             yield
-
-    @contextmanager
-    def answering(self) -> Generator[None, None, None]:
-        """Keep event lines back until the answer of the block stands, on lines of its own."""
-        with self.events.held():
-            try:
-                yield
-            finally:
-                if self._open_line:
-                    self.write("\n")
 
     def write(self, text: str) -> None:
         """Write a piece of an answer."""
@@ -136,9 +140,22 @@ class Screen:
             self._out.write(shown)
             self._out.flush()
         except (OSError, ValueError):
-            self.broken = True
+            self._give_up()
             return
         self._open_line = not shown.endswith("\n")
+
+    def end_answer(self) -> None:
+        """Let what comes next begin on a line of its own."""
+        if self._open_line:
+            self.write("\n")
+
+    def _give_up(self) -> None:
+        """Nobody reads any more; what lies in the buffer mustn't fail once more at exit."""
+        self.broken = True
+        if not self._out.closed:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._out.fileno())
+            os.close(nowhere)
 
     def remark(self, text: str, style: str = "dim") -> None:
         """Say something that is no answer."""

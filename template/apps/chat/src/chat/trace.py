@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
+from llmgine.bootstrap import ApplicationConfig
 from rich.text import Text
 from rich.tree import Tree
 
 from chat.text import printable
-from llmgine.bootstrap import ApplicationConfig
 
 __all__ = ["TraceError", "session_tree"]
 
@@ -107,7 +107,7 @@ class _Growing:
     """
 
     def __init__(self) -> None:
-        self._root = _Node("session", Tree(""), None, mark="open")
+        self._root = _Node("session", Tree(""), None, mark="open", facts="still open")
         self._nodes: dict[str, _Node] = {}
         self._handlers: Mapping[str, Callable[[Record], None]] = {
             "SessionStartEvent": self._session_start,
@@ -203,9 +203,7 @@ class _Growing:
         self._end(_tool_key(event), event, {"type": "failed"} if failed else None)
 
     def _span_start(self, event: Record) -> None:
-        self._begin(
-            _text(event, "id"), event, _text(event, "name"), _text(event, "parent_id")
-        )
+        self._begin(_text(event, "id"), event, _text(event, "name"), _text(event, "parent_id"))
 
     def _span_end(self, event: Record) -> None:
         self._end(_text(event, "span_id"), event, event.get("error"))

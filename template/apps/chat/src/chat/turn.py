@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from assistant import EmptyTurnError, RunTurn
-from chat.screen import Screen
+from assistant import RunTurn, TurnResult
 from llmgine.bus import BusSession
 from llmgine.contracts import LLMChunkEvent, StreamStart, TextDelta
 from llmgine.errors import ProviderError
 
+from chat.screen import Screen
+
 __all__ = ["Outcome", "TurnView"]
 
-Outcome = Literal["ok", "failed", "cancelled", "empty"]
+Outcome = Literal["ok", "failed", "cancelled"]
 
 
 class TurnView:
@@ -27,7 +28,7 @@ class TurnView:
     def __init__(self, session: BusSession, screen: Screen) -> None:
         self._session = session
         self._screen = screen
-        self._turn: asyncio.Task[object] | None = None
+        self._turn: asyncio.Task[TurnResult] | None = None
         self._written = False
         session.register_event_handler(LLMChunkEvent, self._show, inline=True)
 
@@ -39,7 +40,7 @@ class TurnView:
     async def run(self, text: str) -> Outcome:
         """Run a turn; what goes wrong is said in a line."""
         self._written = False
-        with self._screen.answering():
+        with self._screen.events.held():
             self._turn = asyncio.create_task(self._session.execute(RunTurn(text=text)))
             try:
                 # Waited for like this, its cancellation and ours can be told apart.
@@ -48,18 +49,18 @@ class TurnView:
             finally:
                 turn, self._turn = self._turn, None
                 turn.cancel()
-        if turn.cancelled():
-            self._screen.remark("cancelled")
-            return "cancelled"
-        return self._judged(turn.exception())
+                self._screen.end_answer()
+            return self._judged(turn)
 
-    def _judged(self, error: BaseException | None) -> Outcome:
+    def _judged(self, turn: asyncio.Task[TurnResult]) -> Outcome:
+        if turn.cancelled():
+            self._screen.remark("(cancelled)")
+            return "cancelled"
+        error = turn.exception()
         if error is None:
             if not self._written:
                 self._screen.remark("(the model gave no answer)")
             return "ok"
-        if isinstance(error, EmptyTurnError):
-            return "empty"
         if not isinstance(error, Exception):
             raise error
         again = isinstance(error, ProviderError) and error.retryable
