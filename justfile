@@ -2,6 +2,9 @@
 
 set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
 
+# The tests that projects receive.
+shipped := "template/libs template/apps template/tests/test_docs.py"
+
 # List the recipes.
 default:
     @just --list
@@ -21,7 +24,7 @@ fix:
 
 # Strict types, tests included, and the typing tests under a second checker.
 types:
-    uv run pyright
+    uv run pyright --project pyproject.toml
     uv run mypy template/libs/llmgine/tests/typing
 
 # Who may import whom.
@@ -44,12 +47,12 @@ heavy *arguments:
 
 # The members' own tests with branch coverage of the spine.
 coverage:
-    uv run coverage run -m pytest -q -m "not heavy" template
+    uv run coverage run -m pytest -q {{ shipped }}
     uv run coverage report
 
 # The members' own tests on another Python, as in `just on 3.13`.
 on python:
-    uv run --isolated --python {{ python }} pytest -q -m "not heavy" template
+    uv run --isolated --python {{ python }} pytest -q {{ shipped }}
 
 # Write what is made from something else: manifest, settings of the checks, table of questions.
 generate:

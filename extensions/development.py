@@ -13,11 +13,13 @@ from extensions.questionnaire import TEMPLATE
 
 __all__ = ["check_settings"]
 
-# What differs here: where code lies, and the marker of this repository's own long tests.
+# What differs here: where code and tests lie, and the marker of this repository's own long tests.
 _OURS = {
     r"^include = .*$": 'include = ["benchmarks", "extensions", "template", "tests"]',
-    r"^testpaths = .*$": 'testpaths = ["template", "tests"]\npythonpath = ["."]\n'
-    'markers = ["heavy: renders and checks whole projects; `just heavy` runs these"]',
+    r"^testpaths = .*$": """\
+testpaths = ["template/libs", "template/apps", "template/tests/test_docs.py", "tests"]
+pythonpath = ["."]
+markers = ["heavy: renders and checks whole projects; `just heavy` runs these"]""",
 }
 
 
