@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +42,15 @@ def snapshot(folder: Path) -> Path:
     return folder
 
 
+def _pyenv_versions() -> str | None:
+    """Every Python that pyenv has and projects run on: the shims of inactive ones fail in uv."""
+    if shutil.which("pyenv") is None:
+        return None
+    listed = subprocess.run(["pyenv", "versions", "--bare"], check=True, capture_output=True).stdout  # noqa: S607
+    usable = re.findall(r"^3\.1[1-9](?:\.\d+)?$", listed.decode(), re.MULTILINE)
+    return ":".join(usable)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep a developer's own settings of git, Copier and uv away from the tests."""
@@ -53,6 +63,8 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         # The environment of this test run is not the one of the projects that it makes.
         patch.delenv("VIRTUAL_ENV", raising=False)
+        if versions := _pyenv_versions():
+            patch.setenv("PYENV_VERSION", versions)
         for name in [name for name in os.environ if name.startswith("LLMGINE_")]:
             patch.delenv(name)
         yield

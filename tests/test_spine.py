@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from copier import run_copy
+from jinja2 import Environment, FileSystemLoader
 
+from extensions.answers import Answers
 from tests.conftest import Run, commit, git
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.heavy]
@@ -87,7 +89,8 @@ def test_the_spine_moves_in_without_touching_a_file(workspace: Path) -> None:
 def test_its_own_first_steps_work_and_a_fastapi_application_takes_it_in(
     workspace: Path, template: Path, run: Run
 ) -> None:
-    steps = (template / "includes" / "first-steps.md").read_text("utf-8").partition("{%- else")[0]
+    jinja = Environment(loader=FileSystemLoader(template / "includes"), autoescape=False)  # noqa: S701
+    steps = jinja.get_template("first-steps.md").render(Answers(preset="spine").as_data())
     commands = re.findall(r"^    (\S.*)$", steps, re.MULTILINE)
     assert len(commands) == 2
     for command in commands:
