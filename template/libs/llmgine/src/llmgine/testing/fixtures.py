@@ -1,0 +1,109 @@
+"""Fixtures for pytest: a bus, and applications on it, that leave nothing behind.
+
+In the `conftest.py` of a folder of tests:
+
+    from llmgine.testing.fixtures import bus, start_app
+
+    __all__ = ["bus", "start_app"]
+
+(or, in the one at the very top, `pytest_plugins = ["llmgine.testing.fixtures"]`).
+Then a test asks for what it needs:
+
+    async def test_greeting(bus: MessageBus) -> None:
+        bus.register_command_handler(Greet, greet)
+        assert await bus.execute(Greet(name="Ada")) == "Hello, Ada!"
+
+    async def test_turn(start_app: StartApp) -> None:
+        app = await start_app(provider=ScriptedProvider(["Hello!"]), setup=assistant.register)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AsyncExitStack
+from typing import Protocol
+
+import pytest_asyncio
+
+from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
+from llmgine.bus import MessageBus
+from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
+from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
+from llmgine.settings import BusSettings
+
+__all__ = ["StartApp", "bus", "quiet_config", "start_app"]
+
+_DRAIN = 2.0
+
+
+class StartApp(Protocol):
+    """What the fixture `start_app` gives: make and start an application on the test's bus."""
+
+    async def __call__(
+        self,
+        config: ApplicationConfig | None = None,
+        *,
+        observability: ObservabilityClient | None = None,
+        handlers: Iterable[ObservabilityEventHandler] = (),
+        tools: ToolExecutor | None = None,
+        context: ContextStore | None = None,
+        provider: LLMProvider | None = None,
+        setup: Callable[[ApplicationBootstrap], None] | None = None,
+    ) -> ApplicationBootstrap:
+        """Start it; the fixture stops it."""
+        ...
+
+
+def quiet_config(**values: object) -> ApplicationConfig:
+    """Return settings that read no file, and that neither print nor write events."""
+    quiet = {"console": {"enabled": False}, "file": {"enabled": False}}
+    return ApplicationConfig(settings_file=None, **{**quiet, **values})
+
+
+@pytest_asyncio.fixture
+async def bus() -> AsyncGenerator[MessageBus, None]:
+    """A bus of the test's own, started; stopped at the end, with nothing left on it.
+
+    Work that is still going on by then has two seconds to finish. The test fails if something
+    has to be cut off, if a session is still open, or if an event is still scheduled.
+    """
+    own = MessageBus.isolated(BusSettings(drain_timeout=_DRAIN))
+    await own.start()
+    try:
+        yield own
+    finally:
+        left = own.stats()
+        report = await own.stop()
+    assert left.sessions == 0, f"{left.sessions} session(s) left open"
+    assert report.clean, f"work was cut off at the end of the test: {report}"
+    assert report.events_scheduled == 0, f"{report.events_scheduled} event(s) left scheduled"
+
+
+@pytest_asyncio.fixture
+async def start_app(bus: MessageBus) -> AsyncGenerator[StartApp, None]:
+    """A function that starts applications on the test's bus; they are stopped at the end."""
+    async with AsyncExitStack() as stack:
+
+        async def start(
+            config: ApplicationConfig | None = None,
+            *,
+            observability: ObservabilityClient | None = None,
+            handlers: Iterable[ObservabilityEventHandler] = (),
+            tools: ToolExecutor | None = None,
+            context: ContextStore | None = None,
+            provider: LLMProvider | None = None,
+            setup: Callable[[ApplicationBootstrap], None] | None = None,
+        ) -> ApplicationBootstrap:
+            app = ApplicationBootstrap(
+                config or quiet_config(),
+                bus=bus,
+                observability=observability,
+                handlers=handlers,
+                tools=tools,
+                context=context,
+                provider=provider,
+                setup=setup,
+            )
+            return await stack.enter_async_context(app)
+
+        yield start
