@@ -216,19 +216,30 @@ class Shapes:
         return self.of(origin)
 
     def _of_union(self, members: tuple[object, ...]) -> Shape:
-        if _Json in members or list[_Json] in members:
-            json_kinds = {_Json, None, type(None), bool, int, float, str}
-            plain = all(m in json_kinds or _Json in get_args(m) for m in members)
-            return self._json if plain else self._any
+        if any(member is _Json or _Json in get_args(member) for member in members):
+            return self._json if _is_json(members) else self._any
         shapes: list[Shape] = []
         for member in members:
             shape = self.of(member)
             shapes.extend(shape.members if isinstance(shape, UnionShape) else (shape,))
         if self._any in shapes:
             return self._any
-        classes = [shape for shape in shapes if isinstance(shape, ClassShape)]
-        others = [shape for shape in shapes if not isinstance(shape, ClassShape)]
-        if classes:
-            kinds = tuple(kind for shape in classes for kind in shape.kinds)
-            others.append(ClassShape(kinds, self._registry, self.record))
-        return others[0] if len(others) == 1 else UnionShape(others)
+        return self._joined(shapes)
+
+    def _joined(self, shapes: list[Shape]) -> Shape:
+        kinds: list[type[object]] = []
+        joined: list[Shape] = []
+        for shape in shapes:
+            if isinstance(shape, ClassShape):
+                kinds.extend(shape.kinds)
+            else:
+                joined.append(shape)
+        if kinds:
+            joined.append(ClassShape(tuple(kinds), self._registry, self.record))
+        return joined[0] if len(joined) == 1 else UnionShape(joined)
+
+
+def _is_json(members: tuple[object, ...]) -> bool:
+    """Return whether a union says no more than `JsonValue` itself."""
+    plain = {_Json, None, type(None), bool, int, float, str}
+    return all(member in plain or _Json in get_args(member) for member in members)
