@@ -32,7 +32,11 @@ def test_the_spine_runs_its_tests_under_the_same_settings_wherever_it_is_taken()
 def test_the_spine_asks_for_its_test_packages_as_the_workspace_does() -> None:
     spine = tomllib.loads((SPINE / "pyproject.toml").read_text("utf-8"))
     root = (TEMPLATE / "pyproject.toml.jinja").read_text("utf-8")
-    assert all(f'"{package}"' in root for package in spine["dependency-groups"]["dev"])
+    wanted = {
+        *spine["dependency-groups"]["dev"],
+        *spine["project"]["optional-dependencies"]["testing"],
+    }
+    assert all(f'"{package}"' in root for package in wanted - {"llmgine[testing]"})
 
 
 def test_one_licence() -> None:
