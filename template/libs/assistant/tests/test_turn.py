@@ -51,15 +51,15 @@ class Tools:
     def __init__(self, act: Callable[[ToolCall], object] | None = None) -> None:
         self.act = act
         self.called: list[str] = []
-        self.started = asyncio.Event()
+        self.stuck = asyncio.Event()
 
     def get_tools(self, *, strict: bool = False) -> list[ToolDefinition]:
         return [DEFINITION]
 
     async def execute_tool_call(self, call: ToolCall) -> ToolResult:
         self.called.append(call.id)
-        self.started.set()
         if call.id == "stuck":
+            self.stuck.set()
             await asyncio.Event().wait()
         if self.act is not None:
             outcome = self.act(call)
@@ -270,8 +270,7 @@ async def test_a_turn_cancelled_among_its_tools_has_a_result_for_each_call(
     on = await stage([calls("quick", "stuck"), "next"], tools)
     async with on.session:
         turn = asyncio.create_task(on.ask("Go."))
-        while tools.called != ["quick", "stuck"]:
-            await asyncio.sleep(0)
+        await tools.stuck.wait()
         turn.cancel()
         with pytest.raises(asyncio.CancelledError):
             await turn

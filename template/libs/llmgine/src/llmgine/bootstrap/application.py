@@ -204,12 +204,16 @@ class ApplicationBootstrap:
             context=await maker.part("context", ContextStore, self._context, maker.store),
             provider=await self._observed_provider(maker),
         )
+        self._starts_bus = not self.bus.stats().running
+        if self._starts_bus:
+            # Where it was left on a loop that has gone, it forgets that now: what is registered
+            # next must not count as registered since that start.
+            await self.bus.stop()
         with self.bus.collecting() as registered:
             stack.callback(_cancel_all, registered)
             self.bus.add_observer(observability.observe)
             if self._setup is not None:
                 self._setup(self)
-        self._starts_bus = not self.bus.stats().running
         if self._starts_bus:
             stack.push_async_callback(self._stop_bus)
         # A bus that was made elsewhere keeps its settings, unless ours were set on purpose.

@@ -10,11 +10,14 @@ from typing import Any, TypeAlias, TypeGuard, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
+from llmgine.observability.redaction import is_secret_key, redact_text
+
 __all__ = ["PREFIX", "Layer", "Shape", "merged", "problems", "shape_of", "shown", "variable"]
 
 PREFIX = "LLMGINE_"
 _SHOWN = 60
-_SECRET_WORDS = ("auth", "credential", "header", "key", "options.", "password", "secret", "token")
+# A table of free keys may hold secrets under any name.
+_FREE_TABLES = ("provider.options.",)
 
 Shape: TypeAlias = Mapping[str, object]
 """The dotted name of every setting with its type; a table of free keys ends in a dot."""
@@ -60,9 +63,9 @@ def variable(name: str) -> str:
 
 def shown(name: str, value: object) -> str:
     """Return a value for an error message: on one line, short, and never a secret."""
-    if any(word in name.lower() for word in _SECRET_WORDS):
+    if f"{name}.".startswith(_FREE_TABLES) or any(map(is_secret_key, name.split("."))):
         return f"a hidden {type(value).__name__}"
-    text = repr(value)
+    text = redact_text(repr(value))
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -165,9 +168,11 @@ def _walk(values: Mapping[str, object], shape: Shape, prefix: str) -> Iterator[t
 
 
 def _nearest(layer: Layer, name: str, shape: Shape) -> str:
-    known = [layer.spelled(each.rstrip(".")) for each in shape]
-    close = get_close_matches(layer.spelled(name), known, n=1, cutoff=0.5)
-    if close:
-        return f"did you mean {close[0]}?"
     groups = sorted({each.partition(".")[0] for each in shape})
+    known = [each.rstrip(".") for each in shape]
+    if layer.variables is None:
+        known += groups  # a variable sets a single setting, never a group
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {layer.spelled(close[0])}?"
     return f"there are {', '.join(layer.spelled(group) for group in groups)}"

@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pkgutil import iter_modules
 
+from llmgine.bootstrap.layers import shown
 from llmgine.errors import ConfigurationError
 
 __all__ = ["CONSOLE", "FILE", "PROVIDERS", "STORES", "Build", "Room", "named_factory"]
@@ -74,7 +75,7 @@ class Room:
         present = sorted(self._present())
         close = get_close_matches(name, [*present, *self.answers], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"expected {_listed(present)} or package.module:factory, found {name!r}{hint}"
+        return f"expected {_listed(present)} or package.module:factory, found {shown(self.setting, name)}{hint}"
 
 
 CONSOLE = Room(
@@ -104,7 +105,9 @@ def named_factory(setting: str, path: str) -> Build:
     """
     module, _, name = path.partition(":")
     if not (name.isidentifier() and all(each.isidentifier() for each in module.split("."))):
-        raise ConfigurationError(f"{setting}: expected package.module:factory, found {path!r}")
+        raise ConfigurationError(
+            f"{setting}: expected package.module:factory, found {shown(setting, path)}"
+        )
     try:
         return _factory(setting, module, name)
     except ModuleNotFoundError as error:
