@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter, is_not
 from types import MemberDescriptorType
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from llmgine.contracts.messages import Event, Message
 
@@ -13,52 +14,62 @@ __all__ = ["snapshot"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
-_Slot = tuple[Callable[[Message], object], Callable[[Message, object], None]]
-_ATOMS = frozenset({str, int, float, bool, type(None), bytes})
+_ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
 _MAX_DEPTH = 16
 _MAX_CLASSES = 2000
 
 
 def snapshot(event: Event) -> Event:
-    """Return a copy with its own mappings, lists and sets, and its own copies of inner messages.
+    """Return the event, or, if anything in it can change, a copy that can't.
 
-    Nothing of the class runs for it, neither `__init__` nor `__post_init__`. What lies inside
-    other objects, such as a request to a model, is shared with the original.
+    The copy has its own mappings, lists and sets, and its own copies of inner messages. Nothing of
+    the class runs for it, neither `__init__` nor `__post_init__`. What lies inside other objects,
+    such as a request to a model, is shared with the original.
     """
     return _copy_message(event, 0)
 
 
 def _copy_message(message: MessageT, depth: int) -> MessageT:
     kind = type(message)
-    slots, has_dict = _plan(kind)
+    plan = _plan(kind)
+    values = plan.values(message)
+    kept = [value if type(value) in _ATOMS else _copy_value(value, depth + 1) for value in values]
+    changed = any(map(is_not, values, kept))
+    if not changed and not plan.has_dict:
+        return message
     copy = object.__new__(kind)
-    for get, set_ in slots:
-        try:
-            value = get(message)
-        except AttributeError:  # a slot that was never filled
-            continue
-        if type(value) not in _ATOMS:
-            value = _copy_value(value, depth + 1)
+    for set_, value in zip(plan.setters, kept, strict=True):
         set_(copy, value)
-    if has_dict:
+    if plan.has_dict:
         for name, value in list(message.__dict__.items()):
-            copy.__dict__[name] = _copy_value(value, depth + 1)
+            copy.__dict__[name] = value if type(value) in _ATOMS else _copy_value(value, depth + 1)
     return copy
 
 
+class _Plan(NamedTuple):
+    """How to copy a class of messages.
+
+    Attributes:
+        values: takes the values of all slots from an object at once.
+        setters: puts each of them into another, frozen or not.
+        has_dict: whether there are attributes besides.
+    """
+
+    values: Callable[[object], tuple[object, ...]]
+    setters: tuple[Callable[[object, object], None], ...]
+    has_dict: bool
+
+
 @lru_cache(maxsize=_MAX_CLASSES)
-def _plan(kind: type) -> tuple[tuple[_Slot, ...], bool]:
-    """Return how to copy a class: its slots, and whether it has a `__dict__` besides."""
-    found: list[_Slot] = []
-    has_dict = False
-    for base in kind.__mro__:
-        has_dict = has_dict or "__dict__" in base.__dict__
-        found += [
-            (member.__get__, member.__set__)
-            for member in base.__dict__.values()
-            if isinstance(member, MemberDescriptorType)
-        ]
-    return tuple(found), has_dict
+def _plan(kind: type) -> _Plan:
+    slots = {
+        name: member
+        for base in reversed(kind.__mro__)
+        for name, member in base.__dict__.items()
+        if isinstance(member, MemberDescriptorType)
+    }
+    has_dict = any("__dict__" in base.__dict__ for base in kind.__mro__)
+    return _Plan(attrgetter(*slots), tuple(each.__set__ for each in slots.values()), has_dict)
 
 
 def _copy_value(value: object, depth: int) -> object:

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from threading import TIMEOUT_MAX, Lock
 from types import TracebackType
 
-from llmgine.contracts.ambient import AMBIENT, Ambient
+from llmgine.contracts.ambient import current_parent_id
 from llmgine.contracts.events import (
     AttributeValue,
     LogEvent,
@@ -31,6 +32,9 @@ from llmgine.settings import ObservabilitySettings
 __all__ = ["ObservabilityClient"]
 
 _log = logging.getLogger("llmgine.observability")
+
+# The id of the span that is open here, and what was being handled when it was opened.
+_open_span: ContextVar[tuple[str, str | None] | None] = ContextVar("llmgine_span", default=None)
 
 
 class ObservabilityClient:
@@ -119,19 +123,24 @@ class ObservabilityClient:
 
     def log(self, level: LogLevel, text: str, /, **attributes: AttributeValue) -> None:
         """Emit a line for the log."""
-        self.observe(LogEvent(level=level, text=text, attributes=attributes))
+        event = LogEvent(level=level, text=text, attributes=attributes, parent_id=_parent_id())
+        self.observe(event)
 
     def metric(
         self, name: str, value: float, unit: str = "1", /, **attributes: AttributeValue
     ) -> None:
         """Emit a measurement, in a unit as UCUM writes it: `s`, `By`, `{request}`."""
-        self.observe(MetricEvent(name=name, value=value, unit=unit, attributes=attributes))
+        self.observe(
+            MetricEvent(
+                name=name, value=value, unit=unit, attributes=attributes, parent_id=_parent_id()
+            )
+        )
 
     def span(self, name: str, /, **attributes: AttributeValue) -> AbstractContextManager[None]:
         """Measure a stretch of work: an event when the block is entered, another when it is left.
 
-        Messages made inside the block have the span as their parent. What the block raises is in
-        the second event, and goes on.
+        Inner spans, log lines and measurements have the span as their parent. What the block
+        raises is in the second event, and goes on.
         """
         return _Span(self, name, attributes)
 
@@ -195,10 +204,12 @@ class _Span(AbstractContextManager[None]):
         self._attributes = attributes
 
     def __enter__(self) -> None:
-        self._started = SpanStartedEvent(name=self._name, attributes=self._attributes)
+        self._started = SpanStartedEvent(
+            name=self._name, attributes=self._attributes, parent_id=_parent_id()
+        )
         self._client.observe(self._started)
-        self._outer: Ambient = AMBIENT.get()
-        AMBIENT.set((self._outer[0], self._started.id, self._outer[2]))
+        self._outer = _open_span.get()
+        _open_span.set((self._started.id, current_parent_id()))
         self._began = time.perf_counter()
 
     def __exit__(
@@ -209,7 +220,7 @@ class _Span(AbstractContextManager[None]):
     ) -> None:
         duration = time.perf_counter() - self._began
         # By value, since a token can't be reset where a generator is closed in another context.
-        AMBIENT.set(self._outer)
+        _open_span.set(self._outer)
         self._client.observe(
             SpanEndedEvent(
                 span_id=self._started.id,
@@ -221,6 +232,13 @@ class _Span(AbstractContextManager[None]):
                 duration=duration,
             )
         )
+
+
+def _parent_id() -> str | None:
+    # Within a span, unless a message is being handled that the span doesn't enclose.
+    span = _open_span.get()
+    parent = current_parent_id()
+    return span[0] if span is not None and span[1] == parent else parent
 
 
 def _limit(timeout: float | None, default: float) -> float:

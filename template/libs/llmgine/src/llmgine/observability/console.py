@@ -15,16 +15,16 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final, TextIO, TypeAlias
+from pathlib import Path
+from typing import Final, TextIO, TypeAlias
 from unicodedata import east_asian_width
+from zlib import crc32
 
-from llmgine.contracts import events as kinds
-from llmgine.contracts.llm import Usage
 from llmgine.contracts.messages import Event
 from llmgine.observability._guard import Caught, attempt
+from llmgine.observability.description import Description, Mark, describe, duration_text
 from llmgine.observability.handler import ObservabilityEventHandler
 from llmgine.observability.redaction import redact_text
 from llmgine.settings import ConsoleSettings
@@ -44,36 +44,23 @@ _STILL_RUNNING = 2.0
 _SLOW, _VERY_SLOW = 1.0, 10.0
 _RESET, _DIM, _RED, _GREEN, _YELLOW, _CYAN = (f"\x1b[{code}m" for code in (0, 2, 31, 32, 33, 36))
 _SESSION_COLOURS = tuple(f"\x1b[{code}m" for code in (34, 35, 36, 94, 95, 96))
-_MARKS = {"ok": "✔", "failed": "✘", "cancelled": "⊘", "event": "•", "started": "▸", "running": "…"}
-_ASCII_MARKS = {
+_MARKS: dict[Mark, str] = {
+    "ok": "✔",
+    "failed": "✘",
+    "cancelled": "⊘",
+    "event": "•",
+    "started": "▸",
+    "running": "…",
+}
+_ASCII_MARKS: dict[Mark, str] = {
     "ok": "v", "failed": "x", "cancelled": "-", "event": ".", "started": ">", "running": "~",
 }  # fmt: skip
-_MARK_COLOURS = {"ok": _GREEN, "failed": _RED, "cancelled": _YELLOW, "running": _YELLOW}
-
-
-@dataclass(slots=True)
-class _About:
-    """What a line says of one kind of event.
-
-    Attributes:
-        mark: how it went.
-        subject: what it is about.
-        duration: in seconds.
-        facts: what else there is to know.
-        error: what went wrong.
-        content: a prompt, a completion, a tool's arguments or result.
-        starts: what the event begins; the event that ends it has the same under `ends`.
-        ends: what the event ends.
-    """
-
-    mark: str = "event"
-    subject: str = ""
-    duration: float | None = None
-    facts: str = ""
-    error: BaseException | None = None
-    content: str = ""
-    starts: str | None = None
-    ends: str | None = None
+_MARK_COLOURS: dict[Mark, str] = {
+    "ok": _GREEN,
+    "failed": _RED,
+    "cancelled": _YELLOW,
+    "running": _YELLOW,
+}
 
 
 class ConsoleEventHandler(ObservabilityEventHandler):
@@ -91,11 +78,15 @@ class ConsoleEventHandler(ObservabilityEventHandler):
         self, settings: ConsoleSettings | None = None, stream: Stream | None = None
     ) -> None:
         self._settings = settings or ConsoleSettings()
-        self._stream = stream
+        self._target: Callable[[], TextIO | None]
+        if stream is None:
+            self._target = lambda: sys.stderr
+        else:
+            self._target = stream if callable(stream) else lambda: stream
         self._style = _Style(colour=False, unicode=False)
         self._styled_for: TextIO | None = None
         self._depths: dict[str, int] = {}
-        self._waiting: dict[str, tuple[Event, _About]] = {}
+        self._waiting: dict[str, tuple[Event, Description]] = {}
 
     def start(self) -> None:
         """Forget what a parent process has seen start."""
@@ -110,7 +101,7 @@ class ConsoleEventHandler(ObservabilityEventHandler):
         """
         if self._waiting:
             self._print_running(time.time() - _STILL_RUNNING)
-        about = _about(event)
+        about = describe(event)
         self._remember_depth(event, about)
         if self._settings.fold and about.starts is not None:
             self._waiting[about.starts] = (event, about)
@@ -134,7 +125,7 @@ class ConsoleEventHandler(ObservabilityEventHandler):
             about.mark = "running"
             self._print(event, about)
 
-    def _remember_depth(self, event: Event, about: _About) -> None:
+    def _remember_depth(self, event: Event, about: Description) -> None:
         depths = self._depths
         if about.ends is not None and about.ends in depths:
             depth = depths[about.ends]
@@ -148,10 +139,8 @@ class ConsoleEventHandler(ObservabilityEventHandler):
         if about.starts is not None:
             depths[about.starts] = depth
 
-    def _print(self, event: Event, about: _About) -> None:
-        stream = self._stream if self._stream is not None else sys.stderr
-        if callable(stream):
-            stream = stream()
+    def _print(self, event: Event, about: Description) -> None:
+        stream = self._target()
         if stream is None:
             raise BrokenPipeError("there is no standard error")
         if stream is not self._styled_for:
@@ -178,7 +167,7 @@ class _Style:
         self._marks: Final = _MARKS if unicode else _ASCII_MARKS
         self._bar = "│ " if unicode else "| "
 
-    def line(self, event: Event, about: _About, depth: int, *, content: bool) -> str:
+    def line(self, event: Event, about: Description, depth: int, *, content: bool) -> str:
         """Return an event's line, without its end."""
         session = event.session_id or ""
         bars = self._bar * min(depth, _MAX_BARS)
@@ -187,12 +176,16 @@ class _Style:
         label = _clean(f"{name} {about.subject}" if about.subject else name)
         room = _LABEL_WIDTH - len(bars) - len(mark) - 1 - _width(label)
         time_shown = _clock(event.timestamp)
-        session_shown = f"{_clean(session[-4:]):4}" if session else "-   "
+        session_shown = f"{_clean(session)[-4:]:4}" if session else "-   "
         mark_colour = _MARK_COLOURS.get(about.mark, "")
         if not self._colour:
             head = f"{time_shown}  {session_shown}  {bars}{mark} {label}{' ' * room}"
         else:
-            colour = _SESSION_COLOURS[hash(session) % len(_SESSION_COLOURS)] if session else _DIM
+            colour = (
+                _SESSION_COLOURS[crc32(session.encode(errors="replace")) % len(_SESSION_COLOURS)]
+                if session
+                else _DIM
+            )
             head = (
                 f"{_DIM}{time_shown}{_RESET}  {colour}{session_shown}{_RESET}  "
                 f"{_DIM}{bars}{_RESET}{mark_colour}{mark}{_RESET} {label}{' ' * room}"
@@ -204,12 +197,12 @@ class _Style:
         return line.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _duration(self, seconds: float | None) -> str:
-        shown = f"{'' if seconds is None else _duration(seconds):>{_DURATION_WIDTH}}"
+        shown = f"{'' if seconds is None else duration_text(seconds):>{_DURATION_WIDTH}}"
         if not self._colour or seconds is None or seconds < _SLOW:
             return shown
         return f"{_RED if seconds >= _VERY_SLOW else _YELLOW}{shown}{_RESET}"
 
-    def _tail(self, about: _About, *, content: bool) -> str:
+    def _tail(self, about: Description, *, content: bool) -> str:
         tail = f"  {_clean(about.facts)}" if about.facts else ""
         if about.error is not None:
             error = _clean(_error(about.error))
@@ -261,16 +254,6 @@ def _clock_second(seconds: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds))
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 0.001:  # noqa: PLR2004 - a millisecond
-        return f"{seconds * 1000:.1f}ms"
-    if seconds < _SLOW:
-        return f"{seconds * 1000:.0f}ms"
-    if seconds < 100:  # noqa: PLR2004 - what two digits and a fraction can show
-        return f"{seconds:.2f}s"
-    return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
-
-
 def _error(error: BaseException) -> str:
     text = attempt(str, error)
     kind = type(error).__name__
@@ -291,177 +274,4 @@ def _place(error: BaseException) -> str:
         if not file.startswith(_NOT_OURS):
             ours = place
         traceback = traceback.tb_next
-    return (ours or place).removeprefix(f"{os.getcwd()}{os.sep}")
-
-
-# What each kind of event has to say
-
-
-def _about(event: Event) -> _About:
-    about = attempt(_describer(type(event)), event)
-    return _About(facts="can't be shown", error=about.error) if isinstance(about, Caught) else about
-
-
-def _tokens(usage: Usage) -> str:
-    counts = (("in", usage.input_tokens), ("out", usage.output_tokens))
-    return " ".join(f"{name} {count}" for name, count in counts if count is not None)
-
-
-def _mark(error: BaseException | None) -> str:
-    return "ok" if error is None else "failed"
-
-
-def _pairs(attributes: Any) -> str:
-    return " ".join(f"{name}={value}" for name, value in dict(attributes).items())
-
-
-def _command_started(event: kinds.CommandStartedEvent) -> _About:
-    name = type(event.command).__name__
-    return _About(mark="started", subject=name, starts=event.command.id)
-
-
-def _command_result(event: kinds.CommandResultEvent) -> _About:
-    result = event.result
-    return _About(
-        mark={"ok": "ok", "cancelled": "cancelled"}.get(result.status, "failed"),
-        subject=type(event.command).__name__,
-        duration=result.duration,
-        error=result.error,
-        content=result.value if isinstance(result.value, str) else "",
-        ends=event.command.id,
-    )
-
-
-def _llm_started(event: kinds.LLMCallStartedEvent) -> _About:
-    messages = event.request.messages
-    return _About(
-        mark="started",
-        subject=event.request.model or event.provider,
-        facts=f"{len(messages)} messages",
-        content=messages[-1].text if messages else "",
-        starts=event.call_id,
-    )
-
-
-def _llm_result(event: kinds.LLMCallResultEvent) -> _About:
-    facts: list[str] = []
-    response = event.response
-    if response is not None:
-        facts.append(_tokens(response.usage))
-    if event.time_to_first_chunk is not None:
-        facts.append(f"first {_duration(event.time_to_first_chunk)}")
-    if response is not None:
-        facts.append(response.finish_reason)
-    return _About(
-        mark=_mark(event.error),
-        subject=(response.model if response is not None else "") or event.provider,
-        duration=event.duration,
-        facts="  ".join(filter(None, facts)),
-        error=event.error,
-        content=response.text if response is not None else "",
-        ends=event.call_id,
-    )
-
-
-def _tool_key(event: kinds.ToolExecuteStartedEvent | kinds.ToolExecuteResultEvent) -> str:
-    # Providers number their calls, so two sessions may well have the same.
-    return f"{event.session_id}/{event.parent_id}/{event.call.id}"
-
-
-def _tool_started(event: kinds.ToolExecuteStartedEvent) -> _About:
-    call = event.call
-    return _About(
-        mark="started", subject=call.name, content=call.arguments, starts=_tool_key(event)
-    )
-
-
-def _tool_result(event: kinds.ToolExecuteResultEvent) -> _About:
-    result = event.result
-    return _About(
-        mark="failed" if result.is_error else "ok",
-        subject=event.call.name,
-        duration=event.duration,
-        facts=result.error_code or "",
-        content=result.text,
-        ends=_tool_key(event),
-    )
-
-
-def _span_started(event: kinds.SpanStartedEvent) -> _About:
-    facts = _pairs(event.attributes)
-    return _About(mark="started", subject=event.name, facts=facts, starts=event.id)
-
-
-def _span_ended(event: kinds.SpanEndedEvent) -> _About:
-    return _About(
-        mark=_mark(event.error),
-        subject=event.name,
-        duration=event.duration,
-        facts=_pairs(event.attributes),
-        error=event.error,
-        ends=event.span_id,
-    )
-
-
-def _log(event: kinds.LogEvent) -> _About:
-    mark = "failed" if event.level in ("error", "critical") else "event"
-    facts = f"{event.text}  {_pairs(event.attributes)}".rstrip()
-    return _About(mark=mark, subject=event.level, facts=facts)
-
-
-def _metric(event: kinds.MetricEvent) -> _About:
-    unit = "" if event.unit == "1" else f" {event.unit}"
-    facts = f"{event.value:g}{unit}  {_pairs(event.attributes)}".rstrip()
-    return _About(subject=event.name, facts=facts)
-
-
-def _handler_failed(event: kinds.EventHandlerFailedEvent) -> _About:
-    subject = type(event.event).__name__
-    return _About(mark="failed", subject=subject, facts=event.handler, error=event.error)
-
-
-def _session_ended(event: kinds.SessionEndEvent) -> _About:
-    return _About(mark="event" if event.error is None else "failed", error=event.error)
-
-
-def _history(event: kinds.ChatHistoryUpdatedEvent) -> _About:
-    return _About(facts=f"{event.length} messages")
-
-
-def _approval_asked(event: kinds.ToolApprovalRequestedEvent) -> _About:
-    call = event.call
-    return _About(subject=call.name, facts=f"/ {call.id}", content=call.arguments)
-
-
-def _approval_given(event: kinds.ToolApprovalResolvedEvent) -> _About:
-    mark = "ok" if event.approved else "cancelled"
-    facts = "approved" if event.approved else "denied"
-    return _About(mark=mark, subject=event.call.name, facts=facts, content=event.reason)
-
-
-_DESCRIBERS: Final[dict[type, Callable[[Any], _About]]] = {
-    kinds.CommandStartedEvent: _command_started,
-    kinds.CommandResultEvent: _command_result,
-    kinds.LLMCallStartedEvent: _llm_started,
-    kinds.LLMCallResultEvent: _llm_result,
-    kinds.ToolExecuteStartedEvent: _tool_started,
-    kinds.ToolExecuteResultEvent: _tool_result,
-    kinds.SpanStartedEvent: _span_started,
-    kinds.SpanEndedEvent: _span_ended,
-    kinds.LogEvent: _log,
-    kinds.MetricEvent: _metric,
-    kinds.EventHandlerFailedEvent: _handler_failed,
-    kinds.SessionEndEvent: _session_ended,
-    kinds.ChatHistoryUpdatedEvent: _history,
-    kinds.ToolApprovalRequestedEvent: _approval_asked,
-    kinds.ToolApprovalResolvedEvent: _approval_given,
-}
-
-
-def _plainly(_event: Event) -> _About:
-    return _About()
-
-
-@lru_cache(maxsize=2000)
-def _describer(kind: type[Event]) -> Callable[[Any], _About]:
-    return next((_DESCRIBERS[base] for base in kind.__mro__ if base in _DESCRIBERS), _plainly)
+    return (ours or place).removeprefix(f"{Path.cwd()}{os.sep}")

@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import lru_cache
 from math import isfinite
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability._guard import Caught, attempt
 from llmgine.observability.content import is_content, withheld
-from llmgine.observability.record import Record, is_time, iso_time, stub, to_record
-from llmgine.observability.redaction import hidden, is_secret_key, may_hold_secret
+from llmgine.observability.record import (
+    GREATEST_INT,
+    LATEST,
+    LEAST_INT,
+    Record,
+    iso_time,
+    stub,
+    to_record,
+)
+from llmgine.observability.redaction import hidden, is_secret_key, may_hold_secret, redact_text
 
 __all__ = ["EventEncoder"]
 
@@ -39,21 +48,17 @@ class EventEncoder:
     def __init__(self, dumps: Callable[[object], bytes], *, content: bool) -> None:
         self._dumps = dumps
         self._content = content
+        self._walk = _QuickWalk(dumps, content=content)
 
     def encode(self, event: Event) -> bytes:
-        """Return an event as one line, without its end. It never raises."""
-        walk = _QuickWalk(content=self._content)
-        line = attempt(self._encode_quickly, walk, event)
-        if (
-            isinstance(line, Caught)
-            or len(line) > _LONGEST_LINE
-            or (walk.texts and may_hold_secret("\n".join(walk.texts)))
-        ):
+        """Return an event as one line, without its end. It never raises.
+
+        One thread at a time may call it.
+        """
+        line = attempt(self._walk.line, event)
+        if isinstance(line, Caught) or len(line) > _LONGEST_LINE or self._walk.found_secret():
             line = self._encode_carefully(event)
         return line if line.isascii() else _one_line(line)
-
-    def _encode_quickly(self, walk: _QuickWalk, event: Event) -> bytes:
-        return self._dumps(walk.event(event))
 
     def _encode_carefully(self, event: Event) -> bytes:
         line = attempt(self._dumps, to_record(event, content=self._content))
@@ -71,71 +76,118 @@ class _UnusualError(Exception):
     """The quick pass met something that the careful one has to look at."""
 
 
-_Plan = tuple[tuple[str, int], ...]
-_AS_IT_IS, _IDENTIFIER, _MOMENT, _SECRET, _CONTENT = range(5)
+_Rule = Callable[["_QuickWalk", object], JsonValue]
+
+
+class _Plan(NamedTuple):
+    """How to take an ordinary dataclass apart.
+
+    Attributes:
+        names: its fields.
+        values: takes the values of all of them from an object at once.
+        rules: what to do with each; None for what is taken as it is.
+    """
+
+    names: tuple[str, ...]
+    values: Callable[[object], tuple[object, ...]]
+    rules: tuple[_Rule | None, ...]
 
 
 class _QuickWalk:
-    """Makes the same record as `to_record`, or raises; the texts in it are still to be searched."""
+    """Makes the same record as `to_record`, or raises; `found_secret` is still to be asked."""
 
-    __slots__ = ("_content", "_left", "texts")
+    __slots__ = ("_content", "_dumps", "_left", "_plans", "_prefix", "_second", "_texts")
 
-    def __init__(self, *, content: bool) -> None:
+    def __init__(self, dumps: Callable[[object], bytes], *, content: bool) -> None:
+        self._dumps = dumps
         self._content = content
-        self._left = _MAX_CONTAINERS
-        self.texts: list[str] = []
+        self._left = 0
+        self._texts: list[str] = []
+        self._plans: dict[type, _Plan] = {}
+        self._second, self._prefix = -1, ""
 
-    def event(self, event: Event) -> Record:
-        """Return the record of an event."""
-        kind = type(event)
-        plan = _plan(kind, self._content)
-        if plan is None:
-            raise _UnusualError
-        record: Record = {"event_type": kind.__name__, "timestamp": None, "session_id": None}
-        self._fill(record, event, plan)
+    def line(self, event: Event) -> bytes:
+        """Return an event as one line."""
+        self._left = _MAX_CONTAINERS
+        self._texts.clear()
+        return self._dumps(self._message({"event_type": type(event).__name__}, event))
+
+    def found_secret(self) -> bool:
+        """Tell whether one of the last event's texts must not be written as it is."""
+        if not self._texts:
+            return False
+        texts = "\n".join(self._texts)
+        return may_hold_secret(texts) and redact_text(texts) != texts
+
+    def _message(self, record: Record, message: Message) -> Record:
+        session_id, own_id, parent_id = message.session_id, message.id, message.parent_id
+        metadata = message.metadata
+        record["timestamp"] = self._moment(message.timestamp)
+        record["session_id"] = session_id if session_id is None else self._id(session_id)
+        record["id"] = self._id(own_id)
+        record["parent_id"] = parent_id if parent_id is None else self._id(parent_id)
+        record["metadata"] = {} if metadata == {} else self.value(metadata)
+        self._fill(record, message)
         return record
 
-    def _fill(self, record: Record, value: object, plan: _Plan) -> None:
-        for name, rule in plan:
-            item = getattr(value, name)
-            if item is None:
-                record[name] = None
-            elif rule == _AS_IT_IS:
-                record[name] = self._value(item)
-            elif rule == _IDENTIFIER:
-                known = type(item) is str and len(item) == _ID_LENGTH and item.isalnum()
-                record[name] = item if known else self._value(item)
-            elif rule == _MOMENT:
-                if not is_time(item):
-                    raise _UnusualError
-                record[name] = iso_time(item)
-            else:
-                record[name] = hidden(item) if rule == _SECRET else withheld(item)
+    def _moment(self, value: object) -> str:
+        if type(value) is not float or not 0.0 <= value < LATEST:
+            raise _UnusualError
+        second = int(value)
+        if second != self._second:
+            self._second, self._prefix = second, iso_time(second)[:-7]
+        return f"{self._prefix}{int((value - second) * 1_000_000):06}Z"
 
-    def _value(self, value: object) -> JsonValue:
+    def _id(self, value: object) -> JsonValue:
+        # One of our own making needs no closer look.
+        if type(value) is str and len(value) == _ID_LENGTH and value.isalnum():
+            return value
+        return self.value(value)
+
+    def _fill(self, record: dict[str, Any], value: object) -> None:
+        names, values, rules = self._plans.get(type(value)) or self._plan(type(value))
+        texts = self._texts
+        for name, item, rule in zip(names, values(value), rules, strict=True):
+            if rule is not None:
+                record[name] = rule(self, item)
+            elif type(item) is str:
+                if len(item) >= _SHORTEST_SECRET:
+                    texts.append(item)
+                record[name] = item
+            elif item is None or type(item) is bool:
+                record[name] = item
+            else:
+                record[name] = self.value(item)
+
+    def _plan(self, kind: type) -> _Plan:
+        plan = _plan(kind, content=self._content)
+        if plan is None:
+            raise _UnusualError
+        if len(self._plans) >= _MAX_CLASSES:  # classes made at run time aren't kept for ever
+            self._plans.clear()
+        self._plans[kind] = plan
+        return plan
+
+    def value(self, value: object) -> JsonValue:
+        """Return a value that is nothing unusual."""
         if type(value) is str:
             if len(value) >= _SHORTEST_SECRET:
-                self.texts.append(value)
+                self._texts.append(value)
             return value
-        if type(value) is int or type(value) is bool or value is None:
+        if type(value) is int and LEAST_INT <= value <= GREATEST_INT:
             return value
-        if type(value) is float and isfinite(value):
+        if (type(value) is float and isfinite(value)) or type(value) is bool or value is None:
             return value
-        return self._container(value)
-
-    def _container(self, value: object) -> JsonValue:
         self._left -= 1
         if self._left < 0:
             raise _UnusualError
-        kind = type(value)
-        step = _CONTAINERS.get(kind)
+        step = _CONTAINERS.get(type(value))
         if step is not None:
             return step(self, value)
-        plan = _plan(kind, self._content)
-        if plan is None:
-            raise _UnusualError
-        record: Record = {"$type": kind.__name__}
-        self._fill(record, value, plan)
+        record: Record = {"$type": type(value).__name__}
+        if isinstance(value, Message):
+            return self._message(record, value)
+        self._fill(record, value)
         return record
 
     def mapping(self, value: dict[object, object]) -> JsonValue:
@@ -145,8 +197,8 @@ class _QuickWalk:
             if type(name) is not str:
                 raise _UnusualError
             if len(name) >= _SHORTEST_SECRET:
-                self.texts.append(name)
-            record[name] = hidden(item) if is_secret_key(name) else self._value(item)
+                self._texts.append(name)
+            record[name] = hidden(item) if is_secret_key(name) else self.value(item)
         return record
 
     def sequence(self, value: list[object] | tuple[object, ...]) -> JsonValue:
@@ -154,7 +206,7 @@ class _QuickWalk:
         first = value[0] if value else None
         if len(value) == 2 and type(first) is str and is_secret_key(first):  # noqa: PLR2004
             raise _UnusualError  # a pair of name and value, as in headers
-        return [self._value(item) for item in value]
+        return [self.value(item) for item in value]
 
 
 _CONTAINERS: dict[type, Callable[..., JsonValue]] = {
@@ -164,20 +216,40 @@ _CONTAINERS: dict[type, Callable[..., JsonValue]] = {
 }
 
 
-@lru_cache(maxsize=_MAX_CLASSES)
-def _plan(kind: type, content: bool) -> _Plan | None:
-    """Return what to do with each field of an ordinary dataclass; None for another class."""
+def _secret(_walk: _QuickWalk, value: object) -> JsonValue:
+    return hidden(value)
+
+
+def _withheld(_walk: _QuickWalk, value: object) -> JsonValue:
+    return withheld(value)
+
+
+_ENVELOPE = frozenset({"id", "metadata", "parent_id", "session_id", "timestamp"})
+
+
+def _plan(kind: type, *, content: bool) -> _Plan | None:
+    """Return how to take a dataclass apart; None for a class that isn't an ordinary one."""
     if not is_dataclass(kind) or not {Enum, BaseException}.isdisjoint(kind.__mro__):
         return None
-    rules = {"id": _IDENTIFIER, "session_id": _IDENTIFIER, "parent_id": _IDENTIFIER}
-    rules["timestamp"] = _MOMENT
-    is_message = Message in kind.__mro__
-    plan: list[tuple[str, int]] = []
+    rules: dict[str, _Rule | None] = {}
     for each in fields(kind):
-        rule = rules.get(each.name, _AS_IT_IS) if is_message else _AS_IT_IS
         if is_secret_key(each.name):
-            rule = _SECRET
+            rules[each.name] = _secret
         elif not content and is_content(kind, each):
-            rule = _CONTENT
-        plan.append((each.name, rule))
-    return None if is_message and "event_type" in dict(plan) else tuple(plan)
+            rules[each.name] = _withheld
+        else:
+            rules[each.name] = None
+    if Message in kind.__mro__:
+        if "event_type" in rules:
+            return None
+        for name in _ENVELOPE:
+            del rules[name]
+    names = tuple(rules)
+    return _Plan(names, _getter(names), tuple(rules.values()))
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
+    if not names:
+        return lambda _value: ()
+    getter = attrgetter(*names)
+    return getter if len(names) > 1 else lambda value: (getter(value),)

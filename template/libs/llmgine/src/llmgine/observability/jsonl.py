@@ -13,12 +13,13 @@ import json
 import os
 import stat
 import sys
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import ENOSPC
 from io import BufferedReader
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event
@@ -90,7 +91,8 @@ class _SharedFile:
 
     def __init__(self, settings: FileSettings) -> None:
         self._path = settings.path
-        self._max_bytes = settings.max_bytes
+        self._rotate_at = settings.max_bytes or inf
+        self._max_bytes = inf
         self._backups = settings.backups
         self._descriptor: int | None = None
         self._is_regular = True
@@ -109,6 +111,7 @@ class _SharedFile:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = self._descriptor = os.open(self._path, _FLAGS, 0o600)
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._max_bytes = self._rotate_at if self._is_regular else inf
         self._inspect(descriptor)
         return descriptor
 
@@ -125,27 +128,30 @@ class _SharedFile:
             OSError: it couldn't be written, or not whole; the next one begins on a line of its own.
         """
         try:
-            descriptor = self._ready_for(len(line))
+            descriptor = self._descriptor
+            self._lines_left -= 1
+            if (
+                descriptor is None
+                or self._lines_left < 0
+                or self._size + len(line) > self._max_bytes
+                or monotonic() >= self._check_at
+            ):
+                descriptor = self._prepare(len(line))
             whole = b"\n" + line if self._torn else line
             written = os.write(descriptor, whole)
         except OSError:
             self.close()  # to open and to inspect it anew, whatever has happened
             raise
         self._size += written
-        self._lines_left -= 1
         self._torn = False
         if written < len(whole):
             self.close()
             raise OSError(ENOSPC, "half a line was written", str(self._path))
 
-    def _ready_for(self, length: int) -> int:
-        descriptor = self._descriptor
-        if descriptor is None:
-            descriptor = self.open()
-        elif self._lines_left <= 0 or time.monotonic() >= self._check_at:
-            descriptor = self._current(descriptor)
-        if self._max_bytes and self._is_regular and self._size + length > self._max_bytes:
-            descriptor = self._make_room(descriptor)
+    def _prepare(self, length: int) -> int:
+        descriptor = self.open() if self._descriptor is None else self._current(self._descriptor)
+        if self._size + length > self._max_bytes:
+            return self._make_room(descriptor)
         return descriptor
 
     def _current(self, descriptor: int) -> int:
@@ -165,7 +171,7 @@ class _SharedFile:
     def _inspect(self, descriptor: int) -> None:
         # A process that was killed, or met a full disk, may have left half a line.
         self._lines_left = _CHECK_LINES
-        self._check_at = time.monotonic() + _CHECK_SECONDS
+        self._check_at = monotonic() + _CHECK_SECONDS
         if not self._is_regular:
             return
         self._size = os.fstat(descriptor).st_size

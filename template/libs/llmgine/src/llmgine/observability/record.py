@@ -18,10 +18,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from math import isfinite
+from math import floor, isfinite
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from llmgine.contracts.chat import JsonValue
@@ -36,7 +36,7 @@ from llmgine.observability.redaction import (
     redact_text,
 )
 
-__all__ = ["Record", "is_time", "iso_time", "stub", "to_record"]
+__all__ = ["GREATEST_INT", "LATEST", "LEAST_INT", "Record", "iso_time", "stub", "to_record"]
 
 Record: TypeAlias = dict[str, JsonValue]
 
@@ -46,8 +46,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DEPTH = 64
 _MAX_NODES = 200_000
 _MAX_CLASSES = 2000
-_INT_LIMIT = 2**63
-_TIMES = (-62_135_596_800, 253_402_300_800)  # the years that have four digits
+LEAST_INT, GREATEST_INT = -(2**63), 2**64 - 1  # what common readers take exactly
+_EARLIEST, LATEST = -62_135_596_800, 253_402_300_800  # the years that have four digits
 
 
 def to_record(event: Event, *, content: bool = True) -> Record:
@@ -110,7 +110,7 @@ class _Walk:
     def integer(self, value: int) -> JsonValue:
         """Return a number that 64 bits hold as it is, others in hexadecimal digits."""
         value = int.__index__(value)
-        if -_INT_LIMIT <= value < _INT_LIMIT:
+        if LEAST_INT <= value <= GREATEST_INT:
             return value
         return {"$int": f"{value:#x}"[:_MAX_TEXT]}
 
@@ -197,7 +197,9 @@ class _Walk:
 
     def moment(self, value: object) -> JsonValue:
         """Return Unix seconds in ISO 8601, UTC."""
-        return iso_time(value) if is_time(value) else self.value(value)
+        if isinstance(value, int | float) and _EARLIEST <= value < LATEST:
+            return iso_time(value)
+        return self.value(value)
 
     def _fill(self, record: Record, value: object, clash: str = "") -> None:
         for name, rule in _plan(type(value), self._content):
@@ -260,15 +262,10 @@ def _name_of(kind: type | FunctionType | MethodType | BuiltinFunctionType) -> st
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def is_time(value: object) -> TypeGuard[float]:
-    """Tell whether a value can be written as a point in time, given as Unix seconds."""
-    return isinstance(value, int | float) and _TIMES[0] <= value < _TIMES[1]
-
-
 def iso_time(value: float) -> str:
     """Return Unix seconds in ISO 8601, UTC, to the microsecond."""
-    seconds = int(value // 1)
-    return f"{_second(seconds)}.{int((value - seconds) * 1_000_000):06d}Z"
+    seconds = floor(value)
+    return f"{_second(seconds)}.{int((value - seconds) * 1_000_000):06}Z"
 
 
 @lru_cache(maxsize=64)
