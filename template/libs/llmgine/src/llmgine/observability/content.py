@@ -34,7 +34,7 @@ from llmgine.contracts.llm import (
 )
 from llmgine.contracts.messages import CommandResult, Message
 
-__all__ = ["is_content", "withheld"]
+__all__ = ["is_content", "says_nothing", "withheld"]
 
 _CONTENT: Mapping[type, frozenset[str]] = {
     ChatMessage: frozenset({"provider_data"}),
@@ -52,6 +52,7 @@ _CONTENT: Mapping[type, frozenset[str]] = {
     ToolCallDelta: frozenset({"arguments"}),
     ToolResult: frozenset({"content"}),
 }
+_PLAIN = frozenset({bool, int, float})
 _ENVELOPE = frozenset(Message.__dataclass_fields__)
 
 
@@ -69,7 +70,7 @@ def is_content(owner: type, field: Field[Any]) -> bool:
         return True
     if field.name in _ENVELOPE and Message in owner.__mro__:
         return False
-    return _declaring(owner, field.name).__module__.partition(".")[0] != "llmgine"
+    return not _declaring(owner, field.name).__module__.startswith("llmgine.contracts.")
 
 
 def _declaring(owner: type, name: str) -> type:
@@ -80,8 +81,11 @@ def _declaring(owner: type, name: str) -> type:
 
 def withheld(value: object) -> JsonValue:
     """Return what is written in place of content: nothing of it but its size."""
-    if value is None or isinstance(value, bool | int | float):
-        return value
     if isinstance(value, Sized):
         return {"$content": "withheld", "size": len(value)}
     return {"$content": "withheld"}
+
+
+def says_nothing(value: object) -> bool:
+    """Tell whether a value is written even where it is content: a number or a switch."""
+    return value is None or type(value) in _PLAIN

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability.content import is_content, withheld
+from llmgine.observability.content import is_content, says_nothing, withheld
 from llmgine.observability.record import (
     GREATEST_INT,
     LATEST,
@@ -220,8 +220,8 @@ def _secret(_walk: _QuickWalk, value: object) -> JsonValue:
     return hidden(value)
 
 
-def _withheld(_walk: _QuickWalk, value: object) -> JsonValue:
-    return withheld(value)
+def _withheld(walk: _QuickWalk, value: object) -> JsonValue:
+    return walk.value(value) if says_nothing(value) else withheld(value)
 
 
 _ENVELOPE = frozenset({"id", "metadata", "parent_id", "session_id", "timestamp"})

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from errno import ENOSPC
 from io import BufferedReader
 from math import inf
@@ -198,10 +198,11 @@ class _SharedFile:
         if self._backups == 0:
             self._path.unlink()
             return
-        for number in range(self._backups, 0, -1):
-            newer = _backup(self._path, number - 1)
-            with suppress(FileNotFoundError):
-                newer.replace(_backup(self._path, number))
+        oldest = 1
+        while oldest < self._backups and _backup(self._path, oldest).exists():
+            oldest += 1
+        for number in range(oldest, 0, -1):
+            _backup(self._path, number - 1).replace(_backup(self._path, number))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability.content import is_content, withheld
+from llmgine.observability.content import is_content, says_nothing, withheld
 from llmgine.observability.redaction import (
     hidden,
     is_secret_key,
@@ -193,7 +193,7 @@ class _Walk:
 
     def content(self, value: object) -> JsonValue:
         """Return what stands for content."""
-        return withheld(value)
+        return self.value(value) if says_nothing(value) else withheld(value)
 
     def moment(self, value: object) -> JsonValue:
         """Return Unix seconds in ISO 8601, UTC."""
