@@ -118,7 +118,9 @@ class ConsoleEventHandler(ObservabilityEventHandler):
         self._print_running(float("inf"))
 
     def _print_running(self, since: float) -> None:
-        for key, (event, about) in list(islice(self._waiting.items(), None)):
+        while self._waiting:
+            key = next(iter(self._waiting))
+            event, about = self._waiting[key]
             if event.timestamp > since:
                 break
             del self._waiting[key]
