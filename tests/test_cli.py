@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from copier import run_copy
 
 from extensions.answers import Answers
 from tests.conftest import Render, git
@@ -41,28 +43,35 @@ def test_the_preset_spine_has_first_steps_of_its_own(template: Path, tmp_path: P
     assert len(message.splitlines()) <= 14
 
 
-@pytest.mark.parametrize(
-    ("answer", "reason"),
-    [
-        ("project_name=../evil", "lower-case letters and digits"),
-        ("project_name=llmgine", "'llmgine' is taken"),
-        ("project_name=" + "a" * 300, "at most 50 characters"),
-        ("project_description={{ 7*7 }}", "leave template code out"),
-        ("project_description=one\ntwo", "without control characters"),
-        ("apps=[]", "choose others with the preset custom"),
-        ("handlers=[console]", "choose others with the preset custom"),
-        ("provider=gpt", "'gpt' is not in ['scripted', 'local']"),
-        ("preset=all", "'all' is not in"),
-    ],
-)
-def test_a_bad_answer_is_refused_with_its_reason_and_nothing_is_written(
-    template: Path, tmp_path: Path, answer: str, reason: str
+REASONS = [
+    ({"project_name": "../evil"}, "lower-case letters and digits"),
+    ({"project_name": "llmgine"}, "'llmgine' is taken"),
+    ({"project_name": "a" * 300}, "at most 50 characters"),
+    ({"project_description": "{{ 7*7 }}"}, "leave template code out"),
+    ({"project_description": "one\ntwo"}, "without control characters"),
+    ({"apps": []}, "choose others with the preset custom"),
+    ({"handlers": ["console"]}, "choose others with the preset custom"),
+    ({"preset": "spine", "apps": ["chat"]}, "the preset spine brings no application"),
+    ({"provider": "gpt"}, r"'gpt' is not in \['scripted', 'local'\]"),
+    ({"preset": "all"}, "'all' is not in"),
+]
+
+
+@pytest.mark.parametrize(("data", "reason"), REASONS)
+def test_a_refusal_says_why(
+    template: Path, tmp_path: Path, data: dict[str, Any], reason: str
 ) -> None:
-    target = tmp_path / "x"
-    done = _copier("copy", "--defaults", "--vcs-ref=HEAD", "-d", answer, template, target)
+    with pytest.raises(ValueError, match=reason):
+        run_copy(str(template), tmp_path / "x", data=data, defaults=True, quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_refusal_is_the_last_line_and_exit_status_1(template: Path, tmp_path: Path) -> None:
+    arguments = ("--defaults", "--vcs-ref=HEAD", "-d", "project_name=../evil")
+    done = _copier("copy", *arguments, template, tmp_path / "x")
     assert done.returncode == 1
-    assert reason in done.stderr.splitlines()[-1]
-    assert not target.exists()
+    assert "use lower-case letters and digits" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_update_asks_nothing_and_says_what_to_look_at(template: Path, tmp_path: Path) -> None:

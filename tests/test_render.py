@@ -16,11 +16,15 @@ from extensions.matrix import pairwise, rendered_files, structural
 from tests.conftest import Render, git
 from tests.tree import files
 
+# A few at every change, and in the long run every set of files and every pair of choices.
+FEW = [Answers(), Answers(preset="spine"), Answers(preset="custom", apps=(), handlers=())]
 COMBINATIONS = [
-    *(pytest.param(answers, id=f"set{at}") for at, answers in enumerate(structural())),
+    *(pytest.param(answers, id=answers.preset) for answers in FEW),
     *(
-        pytest.param(answers, id=f"pair{at}", marks=pytest.mark.heavy)
-        for at, answers in enumerate(pairwise())
+        pytest.param(answers, id=f"{kind}{at}", marks=pytest.mark.heavy)
+        for kind, found in (("set", structural()), ("pair", pairwise()))
+        for at, answers in enumerate(found)
+        if answers not in FEW
     ),
 ]
 

@@ -35,11 +35,14 @@ def _release(template: Path, version: str) -> None:
 @pytest.mark.parametrize(
     "answers",
     [
-        Answers(),
-        Answers(preset="spine"),
-        Answers(preset="custom", apps=(), handlers=("file",), provider="local", ci="none"),
+        pytest.param(Answers(), id="minimal"),
+        pytest.param(Answers(preset="spine"), id="spine", marks=pytest.mark.heavy),
+        pytest.param(
+            Answers(preset="custom", apps=(), handlers=("file",), provider="local", ci="none"),
+            id="custom",
+            marks=pytest.mark.heavy,
+        ),
     ],
-    ids=lambda answers: answers.preset,
 )
 def test_an_unedited_project_becomes_a_fresh_copy(
     template_copy: Path, tmp_path: Path, answers: Answers
@@ -53,8 +56,8 @@ def test_an_unedited_project_becomes_a_fresh_copy(
 
 
 A_TO_B = [
-    (Answers(), Answers(preset="spine")),
     (Answers(), Answers(preset="custom", apps=(), handlers=())),
+    (Answers(), Answers(preset="spine")),
     (Answers(preset="spine", handlers=("file",)), Answers(provider="local", ci="none")),
     (
         Answers(preset="custom", apps=(), python_version="3.13"),
@@ -63,7 +66,10 @@ A_TO_B = [
 ]
 
 
-@pytest.mark.parametrize(("first", "second"), A_TO_B)
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [A_TO_B[0], *(pytest.param(*pair, marks=pytest.mark.heavy) for pair in A_TO_B[1:])],
+)
 def test_answers_changed_and_changed_back_give_the_same_tree(
     template_copy: Path, tmp_path: Path, first: Answers, second: Answers
 ) -> None:
