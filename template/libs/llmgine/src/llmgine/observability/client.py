@@ -8,23 +8,19 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from threading import TIMEOUT_MAX, Lock
-from types import TracebackType
 
-from llmgine.contracts.ambient import current_parent_id
 from llmgine.contracts.events import (
     AttributeValue,
     LogEvent,
     LogLevel,
     MetricEvent,
-    SpanEndedEvent,
-    SpanStartedEvent,
 )
 from llmgine.contracts.messages import Event
 from llmgine.errors import ConfigurationError
 from llmgine.observability._channel import Channel
 from llmgine.observability._snapshot import snapshot
+from llmgine.observability._span import Span, emitting_parent_id
 from llmgine.observability.handler import ObservabilityEventHandler
 from llmgine.observability.report import HandlerReport, ObservabilityReport
 from llmgine.settings import ObservabilitySettings
@@ -32,9 +28,6 @@ from llmgine.settings import ObservabilitySettings
 __all__ = ["ObservabilityClient"]
 
 _log = logging.getLogger("llmgine.observability")
-
-# The id of the span that is open here, and what was being handled when it was opened.
-_open_span: ContextVar[tuple[str, str | None] | None] = ContextVar("llmgine_span", default=None)
 
 
 class ObservabilityClient:
@@ -123,7 +116,9 @@ class ObservabilityClient:
 
     def log(self, level: LogLevel, text: str, /, **attributes: AttributeValue) -> None:
         """Emit a line for the log."""
-        event = LogEvent(level=level, text=text, attributes=attributes, parent_id=_parent_id())
+        event = LogEvent(
+            level=level, text=text, attributes=attributes, parent_id=emitting_parent_id()
+        )
         self.observe(event)
 
     def metric(
@@ -132,7 +127,11 @@ class ObservabilityClient:
         """Emit a measurement, in a unit as UCUM writes it: `s`, `By`, `{request}`."""
         self.observe(
             MetricEvent(
-                name=name, value=value, unit=unit, attributes=attributes, parent_id=_parent_id()
+                name=name,
+                value=value,
+                unit=unit,
+                attributes=attributes,
+                parent_id=emitting_parent_id(),
             )
         )
 
@@ -142,7 +141,7 @@ class ObservabilityClient:
         Inner spans, log lines and measurements have the span as their parent. What the block
         raises is in the second event, and goes on.
         """
-        return _Span(self, name, attributes)
+        return Span(self, name, attributes)
 
     def report(self) -> ObservabilityReport:
         """Return every handler's account as it is now."""
@@ -191,54 +190,6 @@ class ObservabilityClient:
         taken = {channel.name for channel in self._channels}
         names = (kind, *(f"{kind}#{number}" for number in range(2, len(taken) + 2)))
         return next(name for name in names if name not in taken)
-
-
-class _Span(AbstractContextManager[None]):
-    """The block of `ObservabilityClient.span`; it can be entered once."""
-
-    def __init__(
-        self, client: ObservabilityClient, name: str, attributes: dict[str, AttributeValue]
-    ) -> None:
-        self._client = client
-        self._name = name
-        self._attributes = attributes
-
-    def __enter__(self) -> None:
-        self._started = SpanStartedEvent(
-            name=self._name, attributes=self._attributes, parent_id=_parent_id()
-        )
-        self._client.observe(self._started)
-        self._outer = _open_span.get()
-        _open_span.set((self._started.id, current_parent_id()))
-        self._began = time.perf_counter()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        duration = time.perf_counter() - self._began
-        # By value, since a token can't be reset where a generator is closed in another context.
-        _open_span.set(self._outer)
-        self._client.observe(
-            SpanEndedEvent(
-                span_id=self._started.id,
-                session_id=self._started.session_id,
-                parent_id=self._started.parent_id,
-                name=self._name,
-                attributes=self._attributes,
-                error=error,
-                duration=duration,
-            )
-        )
-
-
-def _parent_id() -> str | None:
-    # Within a span, unless a message is being handled that the span doesn't enclose.
-    span = _open_span.get()
-    parent = current_parent_id()
-    return span[0] if span is not None and span[1] == parent else parent
 
 
 def _limit(timeout: float | None, default: float) -> float:

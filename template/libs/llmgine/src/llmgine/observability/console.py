@@ -175,10 +175,10 @@ class _Style:
         bars = self._bar * min(depth, _MAX_BARS)
         mark = self._marks[about.mark]
         name = type(event).__name__
-        label = _clean(f"{name} {about.subject}" if about.subject else name)
+        label = _clean_often(f"{name} {about.subject}" if about.subject else name)
         room = _LABEL_WIDTH - len(bars) - len(mark) - 1 - _width(label)
         time_shown = _clock(event.timestamp)
-        session_shown = f"{_clean(session)[-4:]:4}" if session else "-   "
+        session_shown = f"{_clean_often(session)[-4:]:4}" if session else "-   "
         mark_colour = _MARK_COLOURS.get(about.mark, "")
         if not self._colour:
             head = f"{time_shown}  {session_shown}  {bars}{mark} {label}{' ' * room}"
@@ -199,19 +199,23 @@ class _Style:
         return line.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def _duration(self, seconds: float | None) -> str:
-        shown = f"{'' if seconds is None else duration_text(seconds):>{_DURATION_WIDTH}}"
-        if not self._colour or seconds is None or seconds < _SLOW:
+        if seconds is None:
+            return " " * _DURATION_WIDTH
+        shown = f"{duration_text(seconds):>{_DURATION_WIDTH}}"
+        if seconds < _SLOW:
             return shown
-        return f"{_RED if seconds >= _VERY_SLOW else _YELLOW}{shown}{_RESET}"
+        return self._coloured(_RED if seconds >= _VERY_SLOW else _YELLOW, shown)
 
     def _tail(self, about: Description, *, content: bool) -> str:
         tail = f"  {_clean(about.facts)}" if about.facts else ""
         if about.error is not None:
-            error = _clean(_error(about.error))
-            tail += f"  {_RED}{error}{_RESET}" if self._colour else f"  {error}"
+            tail += f"  {self._coloured(_RED, _clean(_error(about.error)))}"
         if content and about.content:
             tail += f"  {_clean(about.content)}"
         return tail
+
+    def _coloured(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{_RESET}" if self._colour else text
 
 
 def _style_for(stream: TextIO, settings: ConsoleSettings) -> _Style:
@@ -236,6 +240,10 @@ def _clean(text: str) -> str:
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
+
+
+# The same names and sessions come again and again.
+_clean_often = lru_cache(maxsize=1024)(_clean)
 
 
 def _width(text: str) -> int:

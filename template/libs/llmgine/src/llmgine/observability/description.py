@@ -14,6 +14,9 @@ from llmgine.observability._guard import Caught, attempt
 
 __all__ = ["Description", "Mark", "describe", "duration_text"]
 
+_MILLISECOND = 0.001
+_LONG = 100.0
+
 Mark = Literal["ok", "failed", "cancelled", "event", "started", "running"]
 
 
@@ -50,11 +53,11 @@ def describe(event: Event) -> Description:
 
 def duration_text(seconds: float) -> str:
     """Return a duration in three or four digits and their unit."""
-    if seconds < 0.001:  # noqa: PLR2004 - a millisecond
+    if seconds < _MILLISECOND:
         return f"{seconds * 1000:.1f}ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
-    if seconds < 100:  # noqa: PLR2004 - what two digits and a fraction can show
+    if seconds < _LONG:
         return f"{seconds:.2f}s"
     return f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
 

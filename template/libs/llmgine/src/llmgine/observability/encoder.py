@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from enum import Enum
-from math import isfinite
-from operator import attrgetter
-from typing import Any, NamedTuple
 
-from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.messages import Event, Message
+from llmgine.contracts.messages import Event
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability.content import is_content, says_nothing, withheld
-from llmgine.observability.record import (
-    GREATEST_INT,
-    LATEST,
-    LEAST_INT,
-    Record,
-    iso_time,
-    stub,
-    to_record,
-)
-from llmgine.observability.redaction import hidden, is_secret_key, may_hold_secret, redact_text
+from llmgine.observability._quick import QuickWalk
+from llmgine.observability.record import stub, to_record
 
 __all__ = ["EventEncoder"]
 
 _LONGEST_LINE = 1024 * 1024
-_SHORTEST_SECRET = 8
-_ID_LENGTH = 32
-_MAX_CLASSES = 2000
-_MAX_CONTAINERS = 10_000
 _LINE_BREAKS = (("\u2028", b"\\u2028"), ("\u2029", b"\\u2029"), ("\x85", b"\\u0085"))
 
 
@@ -48,7 +29,7 @@ class EventEncoder:
     def __init__(self, dumps: Callable[[object], bytes], *, content: bool) -> None:
         self._dumps = dumps
         self._content = content
-        self._walk = _QuickWalk(dumps, content=content)
+        self._walk = QuickWalk(dumps, content=content)
 
     def encode(self, event: Event) -> bytes:
         """Return an event as one line, without its end. It never raises.
@@ -70,186 +51,3 @@ def _one_line(line: bytes) -> bytes:
     for character, escape in _LINE_BREAKS:
         line = line.replace(character.encode(), escape)
     return line
-
-
-class _UnusualError(Exception):
-    """The quick pass met something that the careful one has to look at."""
-
-
-_Rule = Callable[["_QuickWalk", object], JsonValue]
-
-
-class _Plan(NamedTuple):
-    """How to take an ordinary dataclass apart.
-
-    Attributes:
-        names: its fields.
-        values: takes the values of all of them from an object at once.
-        rules: what to do with each; None for what is taken as it is.
-    """
-
-    names: tuple[str, ...]
-    values: Callable[[object], tuple[object, ...]]
-    rules: tuple[_Rule | None, ...]
-
-
-class _QuickWalk:
-    """Makes the same record as `to_record`, or raises; `found_secret` is still to be asked."""
-
-    __slots__ = ("_content", "_dumps", "_left", "_plans", "_prefix", "_second", "_texts")
-
-    def __init__(self, dumps: Callable[[object], bytes], *, content: bool) -> None:
-        self._dumps = dumps
-        self._content = content
-        self._left = 0
-        self._texts: list[str] = []
-        self._plans: dict[type, _Plan] = {}
-        self._second, self._prefix = -1, ""
-
-    def line(self, event: Event) -> bytes:
-        """Return an event as one line."""
-        self._left = _MAX_CONTAINERS
-        self._texts.clear()
-        return self._dumps(self._message({"event_type": type(event).__name__}, event))
-
-    def found_secret(self) -> bool:
-        """Tell whether one of the last event's texts must not be written as it is."""
-        if not self._texts:
-            return False
-        texts = "\n".join(self._texts)
-        return may_hold_secret(texts) and redact_text(texts) != texts
-
-    def _message(self, record: Record, message: Message) -> Record:
-        session_id, own_id, parent_id = message.session_id, message.id, message.parent_id
-        metadata = message.metadata
-        record["timestamp"] = self._moment(message.timestamp)
-        record["session_id"] = session_id if session_id is None else self._id(session_id)
-        record["id"] = self._id(own_id)
-        record["parent_id"] = parent_id if parent_id is None else self._id(parent_id)
-        record["metadata"] = {} if metadata == {} else self.value(metadata)
-        self._fill(record, message)
-        return record
-
-    def _moment(self, value: object) -> str:
-        if type(value) is not float or not 0.0 <= value < LATEST:
-            raise _UnusualError
-        second = int(value)
-        if second != self._second:
-            self._second, self._prefix = second, iso_time(second)[:-7]
-        return f"{self._prefix}{int((value - second) * 1_000_000):06}Z"
-
-    def _id(self, value: object) -> JsonValue:
-        # One of our own making needs no closer look.
-        if type(value) is str and len(value) == _ID_LENGTH and value.isalnum():
-            return value
-        return self.value(value)
-
-    def _fill(self, record: dict[str, Any], value: object) -> None:
-        names, values, rules = self._plans.get(type(value)) or self._plan(type(value))
-        texts = self._texts
-        for name, item, rule in zip(names, values(value), rules, strict=True):
-            if rule is not None:
-                record[name] = rule(self, item)
-            elif type(item) is str:
-                if len(item) >= _SHORTEST_SECRET:
-                    texts.append(item)
-                record[name] = item
-            elif item is None or type(item) is bool:
-                record[name] = item
-            else:
-                record[name] = self.value(item)
-
-    def _plan(self, kind: type) -> _Plan:
-        plan = _plan(kind, content=self._content)
-        if plan is None:
-            raise _UnusualError
-        if len(self._plans) >= _MAX_CLASSES:  # classes made at run time aren't kept for ever
-            self._plans.clear()
-        self._plans[kind] = plan
-        return plan
-
-    def value(self, value: object) -> JsonValue:
-        """Return a value that is nothing unusual."""
-        if type(value) is str:
-            if len(value) >= _SHORTEST_SECRET:
-                self._texts.append(value)
-            return value
-        if type(value) is int and LEAST_INT <= value <= GREATEST_INT:
-            return value
-        if (type(value) is float and isfinite(value)) or type(value) is bool or value is None:
-            return value
-        self._left -= 1
-        if self._left < 0:
-            raise _UnusualError
-        step = _CONTAINERS.get(type(value))
-        if step is not None:
-            return step(self, value)
-        record: Record = {"$type": type(value).__name__}
-        if isinstance(value, Message):
-            return self._message(record, value)
-        self._fill(record, value)
-        return record
-
-    def mapping(self, value: dict[object, object]) -> JsonValue:
-        """Return a mapping whose keys are texts."""
-        record: Record = {}
-        for name, item in value.items():
-            if type(name) is not str:
-                raise _UnusualError
-            if len(name) >= _SHORTEST_SECRET:
-                self._texts.append(name)
-            record[name] = hidden(item) if is_secret_key(name) else self.value(item)
-        return record
-
-    def sequence(self, value: list[object] | tuple[object, ...]) -> JsonValue:
-        """Return a list or a tuple as a list."""
-        first = value[0] if value else None
-        if len(value) == 2 and type(first) is str and is_secret_key(first):  # noqa: PLR2004
-            raise _UnusualError  # a pair of name and value, as in headers
-        return [self.value(item) for item in value]
-
-
-_CONTAINERS: dict[type, Callable[..., JsonValue]] = {
-    dict: _QuickWalk.mapping,
-    list: _QuickWalk.sequence,
-    tuple: _QuickWalk.sequence,
-}
-
-
-def _secret(_walk: _QuickWalk, value: object) -> JsonValue:
-    return hidden(value)
-
-
-def _withheld(walk: _QuickWalk, value: object) -> JsonValue:
-    return walk.value(value) if says_nothing(value) else withheld(value)
-
-
-_ENVELOPE = frozenset({"id", "metadata", "parent_id", "session_id", "timestamp"})
-
-
-def _plan(kind: type, *, content: bool) -> _Plan | None:
-    """Return how to take a dataclass apart; None for a class that isn't an ordinary one."""
-    if not is_dataclass(kind) or not {Enum, BaseException}.isdisjoint(kind.__mro__):
-        return None
-    rules: dict[str, _Rule | None] = {}
-    for each in fields(kind):
-        if is_secret_key(each.name):
-            rules[each.name] = _secret
-        elif not content and is_content(kind, each):
-            rules[each.name] = _withheld
-        else:
-            rules[each.name] = None
-    if Message in kind.__mro__:
-        if "event_type" in rules:
-            return None
-        for name in _ENVELOPE:
-            del rules[name]
-    names = tuple(rules)
-    return _Plan(names, _getter(names), tuple(rules.values()))
-
-
-def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
-    if not names:
-        return lambda _value: ()
-    getter = attrgetter(*names)
-    return getter if len(names) > 1 else lambda value: (getter(value),)

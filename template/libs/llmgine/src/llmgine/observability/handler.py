@@ -35,18 +35,21 @@ class ObservabilityEventHandler(ABC):
             Exception: the event counts as dropped, by reason of `failed`.
         """
 
-    def observe(self, event: Event) -> None:  # noqa: B027 - there to be overridden, or not
+    def observe(self, event: Event) -> None:
         """Take note of an event at once, where it happens: in the application's own task.
 
         Memory only: whatever time this takes, the application waits. The client calls it only
         where a handler defines it; `handle` gets the event as well.
         """
+        del event
 
     def start(self) -> None:  # noqa: B027 - there to be overridden, or not
         """Get ready, before the first event; called once more in a forked process."""
 
-    def flush(self, timeout: float) -> None:  # noqa: B027 - there to be overridden, or not
+    def flush(self, timeout: float) -> None:
         """Bring on its way whatever is held back, within `timeout` seconds."""
+        del timeout
 
-    def stop(self, timeout: float) -> None:  # noqa: B027 - there to be overridden, or not
+    def stop(self, timeout: float) -> None:
         """Let go of files and connections, within `timeout` seconds; nothing comes afterwards."""
+        del timeout

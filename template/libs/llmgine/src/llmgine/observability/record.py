@@ -32,6 +32,7 @@ from llmgine.observability.content import is_content, says_nothing, withheld
 from llmgine.observability.redaction import (
     hidden,
     is_secret_key,
+    is_secret_pair,
     may_hold_secret,
     redact_text,
 )
@@ -91,7 +92,7 @@ class _Walk:
 
     def value(self, value: object) -> JsonValue:
         """Return a value as plain data."""
-        if value is None or value is True or value is False:
+        if value is None or type(value) is bool:
             return value
         kind = type(value)
         step = _STEPS.get(kind) or _step_for(kind)
@@ -156,9 +157,8 @@ class _Walk:
         if (refused := self._enter(value, len(items))) is not None:
             return refused
         try:
-            first = items[0]
-            if len(items) == 2 and type(first) is str and is_secret_key(first):  # noqa: PLR2004
-                return [first, self.secret(items[1])]  # a pair of name and value, as in headers
+            if is_secret_pair(items):
+                return [self.value(items[0]), self.secret(items[1])]
             return [self.value(item) for item in items]
         finally:
             self._path.discard(id(value))

@@ -8,16 +8,25 @@ finds something in it that secrets begin with.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
 from llmgine.contracts.chat import JsonValue
 
-__all__ = ["REDACTED", "hidden", "is_secret_key", "may_hold_secret", "redact_text"]
+__all__ = [
+    "REDACTED",
+    "hidden",
+    "is_secret_key",
+    "is_secret_pair",
+    "may_hold_secret",
+    "redact_text",
+]
 
 REDACTED = "[redacted]"
 """What stands where a secret stood."""
 
+_PAIR = 2
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 _SECRET_WORDS = frozenset({
@@ -54,6 +63,11 @@ def is_secret_key(name: str) -> bool:
 def hidden(value: object) -> JsonValue:
     """Return what is written for a value under a secret's name."""
     return value if value is None or isinstance(value, bool | float) else REDACTED
+
+
+def is_secret_pair(items: Sequence[object]) -> bool:
+    """Tell whether these are a name and its secret, as headers are often given."""
+    return len(items) == _PAIR and type(items[0]) is str and is_secret_key(items[0])
 
 
 # What secrets begin with, each beside one character of it. Looking for a single character costs
