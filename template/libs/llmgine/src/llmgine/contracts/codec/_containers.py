@@ -121,7 +121,8 @@ class DictShape(Shape):
         self._value = value
 
     def fits(self, value: object) -> bool:
-        return isinstance(value, Mapping)
+        # Keys are looked at, since a union may hold mappings of several kinds of keys.
+        return is_mapping(value) and all(self._key.fits(key) for key in value)
 
     def write(self, value: object) -> JsonValue:
         if not is_mapping(value):
