@@ -16,7 +16,8 @@ from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
 from llmgine.errors import InvalidSessionIdError
 from rich.console import Console
 
-from chat.converse import USAGE, ask, converse
+from chat.ask import ask
+from chat.ending import USAGE
 from chat.text import decoded, printable
 from chat.trace import TraceError, session_tree
 
@@ -53,6 +54,9 @@ def chat(
         ApplicationConfig() if provider is None else ApplicationConfig(provider={"name": provider})
     )
     if once is None and _is_terminal():
+        # What only a prompt needs takes a third of the time that the program takes to start.
+        from chat.converse import converse
+
         raise typer.Exit(asyncio.run(converse(config, session)))
     message = decoded(once) if once is not None else _piped()
     if not message.strip():

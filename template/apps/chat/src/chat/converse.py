@@ -1,14 +1,13 @@
-"""The two ways to talk: a conversation at a terminal, and one question from elsewhere."""
+"""A conversation at a terminal."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from types import FrameType
-from typing import TypeVar
 
 import assistant
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
@@ -17,33 +16,15 @@ from prompt_toolkit import PromptSession
 from rich.text import Text
 
 from chat.commands import Commands
+from chat.ending import OK, SIGNALLED, or_signal
 from chat.prompt import make_prompt
 from chat.screen import Screen
 from chat.text import decoded, printable
 from chat.turn import TurnView
 
-__all__ = ["FAILED", "OK", "USAGE", "ask", "converse"]
-
-OK, FAILED, USAGE = 0, 1, 2
-_SIGNALLED = 128
+__all__ = ["converse"]
 
 _ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
-
-T = TypeVar("T")
-
-
-async def ask(config: ApplicationConfig, session_id: str | None, text: str) -> int:
-    """Run one turn and return the exit status."""
-    screen = Screen()
-    with screen.in_charge():
-        app = ApplicationBootstrap(config, setup=assistant.register)
-        async with app, BusSession(session_id, bus=app.bus) as session:
-            view = TurnView(session, screen)
-            outcome = await _or_signal(app, view.run(text), signal.SIGINT, signal.SIGTERM)
-    if isinstance(outcome, signal.Signals):
-        return _SIGNALLED + outcome
-    # None: somebody asked the application to stop.
-    return OK if outcome in {"ok", None} and not screen.broken else FAILED
 
 
 async def converse(config: ApplicationConfig, session_id: str | None) -> int:
@@ -57,8 +38,8 @@ async def converse(config: ApplicationConfig, session_id: str | None) -> int:
                 session = await stack.enter_async_context(BusSession(session_id, bus=app.bus))
                 _greet(app, session, screen)
             talk = _Talk(app, session, screen)
-            ended = await _or_signal(app, talk.run(), *_ENDING)
-    return _SIGNALLED + ended if isinstance(ended, signal.Signals) else OK
+            ended = await or_signal(app, talk.run(), *_ENDING)
+    return SIGNALLED + ended if isinstance(ended, signal.Signals) else OK
 
 
 def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen) -> None:
@@ -122,21 +103,3 @@ class _Talk:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
-
-
-async def _or_signal(
-    app: ApplicationBootstrap, work: Coroutine[object, object, T], *signals: signal.Signals
-) -> T | signal.Signals | None:
-    """Return what the work does, or the signal that came first; then the work is cancelled."""
-    running = asyncio.ensure_future(work)
-    waiting = asyncio.ensure_future(app.run_until_signal(*signals))
-    try:
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        running.cancel()
-        await asyncio.wait({running})
-        return waiting.result()
-    finally:
-        running.cancel()
-        waiting.cancel()

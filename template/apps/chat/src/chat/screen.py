@@ -10,7 +10,6 @@ from contextlib import contextmanager, redirect_stderr
 from threading import Lock
 from typing import TextIO
 
-from prompt_toolkit.patch_stdout import patch_stdout
 from rich.console import Console
 from rich.text import Text
 
@@ -85,6 +84,9 @@ class EventLines(io.TextIOBase):
     @contextmanager
     def above_prompt(self) -> Generator[None, None, None]:
         """Have prompt-toolkit put lines above its prompt in the block."""
+        # A question from a pipe needs no prompt, and shouldn't wait for this to be imported.
+        from prompt_toolkit.patch_stdout import patch_stdout
+
         behind = self._stream
         with patch_stdout(raw=True):
             with self._lock:

@@ -14,10 +14,17 @@ from llmgine.errors import ConfigurationError
 from llmgine.testing.fixtures import quiet_config
 
 
+def _only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def present(room: Room) -> set[str]:
+        return set(names)
+
+    monkeypatch.setattr(Room, "_present", present)
+
+
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A project into which only what can't be left out was rendered."""
-    monkeypatch.setattr(Room, "_present", lambda _: {"scripted", "memory"})
+    _only(monkeypatch, "scripted", "memory")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ async def test_handlers_that_were_left_out_are_missed_only_where_settings_speak_
 def needy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("llmgine.providers.needy")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(Room, "_present", lambda _: {"needy"})
+    _only(monkeypatch, "needy")
     return module
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
 import pytest
 from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
@@ -15,6 +16,7 @@ from llmgine.settings import (
     ProviderSettings,
 )
 
+GROUPS = "bus, console, context, file, observability, provider"
 WORKSPACE = "[tool.uv.workspace]\nmembers = []\n"
 
 
@@ -25,9 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def wrong(**values: object) -> str:
+def wrong(settings_file: str | EllipsisType = ..., **values: object) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        ApplicationConfig(**values)
+        ApplicationConfig(settings_file=settings_file, **values)
     return str(caught.value)
 
 
@@ -108,12 +110,13 @@ def test_an_application_adds_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch)
         greeting: Greeting = Greeting()
         title: str = ""
 
-    monkeypatch.setenv("LLMGINE_GREETING__TIMES", "2")
     monkeypatch.setenv("LLMGINE_TITLE", "Dr")
-    config = OwnConfig(greeting={"word": "Hi"})
-    assert (config.greeting, config.title) == (Greeting(word="Hi", times=2), "Dr")
+    config = OwnConfig(greeting=Greeting(word="Hi"))
+    assert (config.greeting, config.title) == (Greeting(word="Hi"), "Dr")
+    monkeypatch.setenv("LLMGINE_GREETING__TIMES", "2")
+    assert OwnConfig().greeting == Greeting(times=2)
     monkeypatch.setenv("LLMGINE_GREETING__TIMES", "many")
-    with pytest.raises(ConfigurationError, match="greeting.times: expected a whole number"):
+    with pytest.raises(ConfigurationError, match=r"greeting\.times: expected a whole number"):
         OwnConfig()
 
 
@@ -255,8 +258,7 @@ def test_a_deleted_working_directory_is_said(folder: Path, monkeypatch: pytest.M
         ),
         (
             "zzz = 3",
-            "zzz: no such setting; there are bus, console, context, file, observability, provider"
-            " (settings.toml)",
+            f"zzz: no such setting; there are {GROUPS} (settings.toml)",
         ),
     ],
 )
@@ -318,7 +320,7 @@ def test_several_wrong_settings_are_a_line_each() -> None:
     ],
 )
 def test_a_secret_is_never_shown(values: dict[str, object]) -> None:
-    assert "31337" not in wrong(**values)
+    assert "31337" not in wrong(..., **values)
 
 
 def test_what_was_found_is_shown_on_one_line_and_cut() -> None:

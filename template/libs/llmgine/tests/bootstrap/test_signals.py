@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,9 +61,9 @@ with exit_on_wrong_settings():
 
 
 @contextmanager
-def running(folder: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, seconds: float) -> Generator[subprocess.Popen[str], None, None]:
     environment = {**os.environ, "LLMGINE_FILE__ENABLED": "false"}
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-c", PROGRAM, str(seconds)],
         cwd=folder,
         env=environment,
@@ -110,7 +110,7 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path) -> None:
 def test_wrong_settings_are_one_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("[bus]\nthreads = 'many'\n")
     program = PROGRAM.replace("settings_file=None, ", "")
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program, "0"],
         cwd=tmp_path,
         capture_output=True,
@@ -130,7 +130,7 @@ def test_nothing_happens_at_import(tmp_path: Path) -> None:
         "print([m for m in sys.modules if m.partition('.')[0] in"
         " {'rich', 'typer', 'xllamacpp', 'opentelemetry', 'fastapi'}])"
     )
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own program
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"

@@ -70,7 +70,7 @@ class ApplicationBootstrap:
         self,
         config: ApplicationConfig | None = None,
         *,
-        bus: MessageBus | Factory[MessageBus] | None = None,
+        bus: MessageBus | Callable[[ApplicationConfig], MessageBus] | None = None,
         observability: ObservabilityClient | Factory[ObservabilityClient] | None = None,
         handlers: Iterable[ObservabilityEventHandler | Factory[ObservabilityEventHandler]] = (),
         tools: ToolExecutor | Factory[ToolExecutor] | None = None,
@@ -244,7 +244,7 @@ class ApplicationBootstrap:
 
 
 def _chosen_bus(
-    given: MessageBus | Factory[MessageBus] | None, config: ApplicationConfig
+    given: MessageBus | Callable[[ApplicationConfig], MessageBus] | None, config: ApplicationConfig
 ) -> MessageBus:
     if given is None:
         return MessageBus()

@@ -75,7 +75,8 @@ class Room:
         present = sorted(self._present())
         close = get_close_matches(name, [*present, *self.answers], n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"expected {_listed(present)} or package.module:factory, found {shown(self.setting, name)}{hint}"
+        found = shown(self.setting, name)
+        return f"expected {_listed(present)} or package.module:factory, found {found}{hint}"
 
 
 CONSOLE = Room(
@@ -105,9 +106,8 @@ def named_factory(setting: str, path: str) -> Build:
     """
     module, _, name = path.partition(":")
     if not (name.isidentifier() and all(each.isidentifier() for each in module.split("."))):
-        raise ConfigurationError(
-            f"{setting}: expected package.module:factory, found {shown(setting, path)}"
-        )
+        found = shown(setting, path)
+        raise ConfigurationError(f"{setting}: expected package.module:factory, found {found}")
     try:
         return _factory(setting, module, name)
     except ModuleNotFoundError as error:

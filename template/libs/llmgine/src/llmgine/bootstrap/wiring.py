@@ -20,8 +20,19 @@ from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 __all__ = ["Factory", "Maker"]
 
 T = TypeVar("T")
-Factory: TypeAlias = Callable[..., T]
-"""Makes a part from the `ApplicationConfig`; a parameter `publisher` is given the bus as well."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+class PublishingFactory(Protocol[T_co]):
+    """Makes a part that tells others of events."""
+
+    def __call__(self, config: ApplicationConfig, /, *, publisher: Publisher) -> T_co:
+        """Make it; `publisher` is the application's bus."""
+        ...
+
+
+Factory: TypeAlias = Callable[[ApplicationConfig], T] | PublishingFactory[T]
+"""Makes a part from the settings; with a parameter `publisher` it is given the bus as well."""
 
 _log = logging.getLogger(__name__)
 
