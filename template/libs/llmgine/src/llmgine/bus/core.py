@@ -42,7 +42,7 @@ class Core:
         self.settings = settings
         self.opened = True
         self.loop = loop
-        self.limiter = Limiter(loop, settings.cancel_grace, self.counts)
+        self.limiter = Limiter(loop, settings, self.counts)
         self.threads = WorkerThreads(
             limit=settings.threads,
             abandoned_limit=settings.abandoned_threads,

@@ -8,19 +8,24 @@ a wait for somebody else, and can stop all the clocks that run on one piece of w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import IntEnum
+from typing import Any, Literal, Protocol, TypeAlias
 
-from llmgine.contracts.ambient import AMBIENT, Clock
+from llmgine.contracts.ambient import AMBIENT, Ambient
 
-__all__ = ["Frame", "Kind", "Place", "inside_bus", "inside_place", "open_frames"]
+__all__ = [
+    "Clock",
+    "CommandFrame",
+    "Frame",
+    "Kind",
+    "Limited",
+    "Place",
+    "SessionAmbient",
+    "inside_bus",
+    "inside_place",
+    "open_frames",
+]
 
-
-class Kind(IntEnum):
-    """How a handler runs, which decides what waits for it."""
-
-    COMMAND = 0
-    ORDERED = 1
-    CONCURRENT = 2
+Kind: TypeAlias = Literal["command", "ordered", "concurrent"]
 
 
 class Place:
@@ -32,57 +37,127 @@ class Place:
         self.owner = owner
 
 
-class Frame:
-    """One message being handled. `place` is None once that is over.
+class Clock(Protocol):
+    """The limit that runs on a handler."""
 
-    A task that a handler started and left behind still sees its frame, and sees that it's over.
+    def pause(self) -> None:
+        """Stop it."""
+        ...
+
+    def resume(self) -> None:
+        """Let it run on with the time it had left."""
+        ...
+
+
+class Frame(Ambient):
+    """One message being handled, as what is ambient for its handler.
+
+    There is no `__init__`: whoever makes a frame sets its attributes, which takes half the time,
+    and each message needs a frame.
+
+    Attributes:
+        kind: how the handler runs, which decides what waits for it.
+        place: where it is handled; None once that is over. A task that a handler started and
+            left behind still sees its frame, and sees that it's over.
+        outer: what is ambient for whoever waits for this, if anyone does.
+        pauses: how many `paused_clock` blocks are open.
+        clock: its limit, once the handler has suspended.
     """
 
-    __slots__ = ("kind", "outer", "pauses", "place", "run")
+    __slots__ = ("clock", "outer", "pauses", "place")
 
-    def __init__(self, place: Place, outer: Clock | None, kind: Kind) -> None:
-        self.place: Place | None = place
-        self.outer = outer
-        self.kind = kind
-        self.pauses = 0
-        self.run: Clock | None = None
+    kind: Kind
+    place: Place | None
+    outer: Ambient | None
+    pauses: int
+    clock: Clock | None
 
     def pause(self) -> None:
         """Stop this frame's clock and those outside it."""
         self.pauses += 1
-        if self.pauses == 1 and self.run is not None:
-            self.run.pause()
+        if self.pauses == 1 and self.clock is not None:
+            self.clock.pause()
         if self.outer is not None:
             self.outer.pause()
 
     def resume(self) -> None:
         """Undo one `pause`."""
         self.pauses -= 1
-        if self.pauses == 0 and self.run is not None:
-            self.run.resume()
+        if self.pauses == 0 and self.clock is not None:
+            self.clock.resume()
         if self.outer is not None:
             self.outer.resume()
 
 
-def open_frames() -> Iterator[Frame]:
-    """Yield the frames that the calling code runs in and that aren't over, innermost first."""
-    frame = AMBIENT.get()[2]
-    while isinstance(frame, Frame):
-        if frame.place is not None:
-            yield frame
-        frame = frame.outer
+class Limited(Protocol):
+    """A registered handler, as far as its limit goes."""
+
+    @property
+    def timeout(self) -> float | None:
+        """Its own limit in seconds, if it has one."""
+        ...
+
+    def late(self, message: Any, seconds: float) -> Exception:
+        """Return the error for a run past its limit."""
+        ...
 
 
-def inside_bus(owner: object, *kinds: Kind) -> bool:
-    """Tell whether the calling code runs in a handler of this bus (of one of these kinds)."""
+class CommandFrame(Frame):
+    """A command, awaited by whoever executes it."""
+
+    __slots__ = ()
+    kind = "command"
+
+
+class SessionAmbient(Ambient):
+    """What is ambient in the block of a session: its id, and all else as around it."""
+
+    __slots__ = ("outer",)
+
+    outer: Ambient
+
+    def __init__(self, session_id: str, outer: Ambient) -> None:
+        self.session_id = session_id
+        self.parent_id = outer.parent_id
+        # Sessions within sessions make no chain: only handlers matter further out.
+        self.outer = outer.outer if isinstance(outer, SessionAmbient) else outer
+
+    def pause(self) -> None:
+        """Stop the clocks of what the session is used in."""
+        self.outer.pause()
+
+    def resume(self) -> None:
+        """Undo one `pause`."""
+        self.outer.resume()
+
+
+def open_frames(ambient: Ambient | None) -> Iterator[Frame]:
+    """Yield the frames that this is inside of and that aren't over, innermost first."""
+    while isinstance(ambient, Frame | SessionAmbient):
+        if isinstance(ambient, Frame) and ambient.place is not None:
+            yield ambient
+        ambient = ambient.outer
+
+
+def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> bool:
+    """Tell whether the calling code runs in a handler of this bus.
+
+    Args:
+        owner: what the bus's places have as their owner.
+        kinds: which kinds of handlers count; by default all.
+        ambient: where to look from; by default from where the calling code is.
+    """
     return any(
-        frame.place is not None and frame.place.owner is owner and (not kinds or frame.kind in kinds)
-        for frame in open_frames()
+        frame.place is not None
+        and frame.place.owner is owner
+        and (not kinds or frame.kind in kinds)
+        for frame in open_frames(ambient or AMBIENT.get())
     )
 
 
 def inside_place(place: Place, *kinds: Kind) -> bool:
     """Tell whether the calling code runs in a handler of this session (of one of these kinds)."""
     return any(
-        frame.place is place and (not kinds or frame.kind in kinds) for frame in open_frames()
+        frame.place is place and (not kinds or frame.kind in kinds)
+        for frame in open_frames(AMBIENT.get())
     )

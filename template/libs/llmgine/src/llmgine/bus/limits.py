@@ -1,7 +1,7 @@
 """Time limits for handlers that have suspended.
 
-A handler's first step runs without a limit, since a handler that never suspends can't be
-cancelled anyway: a quick one pays for no timer. The others share one timer for the whole bus.
+A handler's first step runs without a limit, since nothing could interrupt it anyway: a handler
+that never suspends pays for no timer. The others share one timer for the whole bus.
 """
 
 from __future__ import annotations
@@ -10,18 +10,22 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Collection, Coroutine, Generator
 from itertools import takewhile
 from types import coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from llmgine.bus.frames import Frame
+from llmgine.bus.frames import Frame, Limited, Place
 from llmgine.bus.report import Counts
+from llmgine.settings import BusSettings
 
-__all__ = ["HandlerCoroutine", "Limiter", "Run", "resumed_in"]
+__all__ = ["HandlerCoroutine", "Limiter", "Run", "Step"]
 
 T = TypeVar("T")
-HandlerCoroutine = Coroutine[Any, None, T]
+HandlerCoroutine: TypeAlias = Coroutine[Any, None, T]
+Step: TypeAlias = Callable[..., Any]
+"""Calls its first argument with the second: `Context.run`, or a plain call."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,48 +34,63 @@ class Run:
 
     Attributes:
         cut: why it was interrupted, once it is; raised in place of whatever it ends with.
-        left: it ignored its cancellation and goes on without those who waited for it.
+        left: it ignored its cancellation for too long.
     """
 
-    __slots__ = ("_cancelling", "cancels", "cut", "frame", "grace", "late", "left", "limiter",
-                 "remaining", "self_cancels", "task")  # fmt: skip
+    __slots__ = ("_cancelling", "_late", "_limiter", "_self_cancels", "cancels", "cut", "frame",
+                 "grace", "left", "remaining", "task")  # fmt: skip
 
     def __init__(
-        self, limiter: Limiter, frame: Frame, seconds: float, late: Callable[[], Exception]
+        self,
+        limiter: Limiter,
+        frame: Frame,
+        task: asyncio.Task[Any],
+        seconds: float,
+        late: Callable[[], Exception],
     ) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            message = "a handler can suspend only in an asyncio task"
-            raise RuntimeError(message)
-        self.limiter = limiter
+        self._limiter = limiter
+        self._late = late
         self.frame = frame
         self.remaining = seconds
-        self.late = late
-        self.task: asyncio.Task[Any] = task
+        self.task = task
         self.cut: Exception | None = None
         self.left = False
         self.cancels = 0
-        self.self_cancels = 0
         self.grace: asyncio.TimerHandle | None = None
         self._cancelling = task.cancelling()
+        self._self_cancels = 0
 
     def pause(self) -> None:
         """Stop the clock."""
-        self.limiter.in_loop(self.limiter.hold, self)
+        self._limiter.in_loop(self._limiter.hold, self)
 
     def resume(self) -> None:
         """Let the clock run on."""
-        self.limiter.in_loop(self.limiter.watch, self)
+        self._limiter.in_loop(self._limiter.watch, self)
 
-    def own_cancellation(self) -> bool:
-        """Take back what the handler did to its own task; tell whether it was only that.
+    def expire(self) -> None:
+        """Interrupt the handler, since its time is over."""
+        self._limiter.interrupt(self, self._late())
 
-        A handler of queued events runs in the queue's task: if it cancels "its" task, or raises
-        CancelledError, that is its own failure and not the end of the queue.
-        """
-        for _ in range(self.self_cancels):
-            self.task.uncancel()
-        return self.task.cancelling() <= self._cancelling
+    def cancel(self) -> None:
+        """Cancel the handler's task, and remember that it was the bus."""
+        self.cancels += 1
+        self.task.cancel()
+
+    def leave(self) -> None:
+        """Give up waiting for the handler to heed its cancellation."""
+        self.left = True
+        self.cancel()
+
+    def step(self, step: Step, handler: HandlerCoroutine[T], error: BaseException | None) -> Any:
+        """Let the handler run to its next suspension, or its end; note what it cancels."""
+        before = self.task.cancelling()
+        try:
+            if error is None:
+                return step(handler.send, None)
+            return step(handler.throw, error)
+        finally:
+            self._self_cancels += max(0, self.task.cancelling() - before)
 
     def settle(self) -> Exception | None:
         """Take back the bus's own cancellations; return what the waiting code must raise.
@@ -84,6 +103,16 @@ class Run:
             self.task.uncancel()
         return self.cut if self.task.cancelling() <= self._cancelling else None
 
+    def cancelled_itself(self) -> bool:
+        """Take back what the handler did to its own task; tell whether it was only that.
+
+        The handlers of queued events run in their queue's task: one that cancels "its" task, or
+        raises CancelledError, has failed by itself, and the queue goes on.
+        """
+        for _ in range(self._self_cancels):
+            self.task.uncancel()
+        return self.task.cancelling() <= self._cancelling
+
 
 class Limiter:
     """All limits of one bus on one timer.
@@ -92,20 +121,74 @@ class Limiter:
     order of the deadlines, and adding or removing a run takes constant time.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, grace: float, counts: Counts) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, settings: BusSettings, counts: Counts
+    ) -> None:
         self._loop = loop
+        self._settings = settings
         self._counts = counts
-        self._grace = grace
         self._thread = threading.get_ident()
         self._watched: dict[float, dict[Run, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
+        self._runs: dict[Frame, Run] = {}
+        self._places: dict[Place, set[Run]] = {}
         self._left: set[asyncio.Task[None]] = set()
+
+    # -- Who runs
 
     @property
     def left_behind(self) -> int:
         """Handlers that ignore their cancellation and are still running."""
         return len(self._left)
+
+    @property
+    def commands(self) -> int:
+        """Commands whose handlers have suspended."""
+        return sum(run.frame.kind == "command" for run in self._runs.values())
+
+    def running(self, place: Place) -> Collection[Run]:
+        """Return the suspended handlers of a place, of commands and of events."""
+        return self._places.get(place, ())
+
+    def suspend(
+        self,
+        frame: Frame,
+        place: Place,
+        task: asyncio.Task[Any] | None,
+        handler: Limited,
+        message: object,
+        timeout: float | None = None,
+    ) -> Run:
+        """Start the limit of a handler that has suspended."""
+        if task is None:
+            error = "a handler can suspend only in an asyncio task"
+            raise RuntimeError(error)
+        timeout = handler.timeout if timeout is None else timeout
+        if timeout is None:
+            commands = frame.kind == "command"
+            timeout = self._settings.command_timeout if commands else self._settings.event_timeout
+        seconds = timeout
+        run = Run(self, frame, task, seconds, lambda: handler.late(message, seconds))
+        frame.clock = self._runs[frame] = run
+        self._places.setdefault(place, set()).add(run)
+        self.watch(run)
+        return run
+
+    def release(self, frame: Frame, place: Place) -> Run | None:
+        """End the limit of a handler that has ended; None if it has none (any more)."""
+        run = self._runs.pop(frame, None)
+        if run is None:
+            return None
+        self.forget(run)
+        frame.clock = None
+        running = self._places[place]
+        running.discard(run)
+        if not running:
+            del self._places[place]
+        return run
+
+    # -- Until when
 
     def in_loop(self, action: Callable[[Run], None], run: Run) -> None:
         """Do something with a run, from whichever thread."""
@@ -115,9 +198,9 @@ class Limiter:
             self._loop.call_soon_threadsafe(action, run)
 
     def watch(self, run: Run) -> None:
-        """Start a run's clock."""
+        """Start a run's clock, unless it is paused."""
         seconds = run.remaining
-        if seconds == math.inf or run.frame.pauses:
+        if seconds == math.inf or run.frame.pauses or run.cut is not None:
             return
         due = self._loop.time() + seconds
         self._watched.setdefault(seconds, {})[run] = due
@@ -126,43 +209,27 @@ class Limiter:
 
     def hold(self, run: Run) -> None:
         """Stop a run's clock; it keeps the time it has left."""
-        due = self._forget(run)
+        due = self.forget(run)
         if due is not None:
             run.remaining = max(0.0, due - self._loop.time())
 
-    async def finish(self, run: Run, handler: HandlerCoroutine[T], pending: object) -> T:
-        """Run a handler, suspended on `pending`, to its end or its limit.
-
-        Raises:
-            Exception: what the run was cut for, else what the handler raised.
-        """
-        run.frame.run = run
-        self.watch(run)
-        try:
-            value = await self._driven(run, handler, pending)
-        except BaseException as error:
-            cut = run.settle()
-            if cut is not None and error is not cut:
-                raise cut from error
-            raise
-        else:
-            cut = run.settle()
-            if cut is not None:
-                raise cut
-            return value
-        finally:
-            self._forget(run)
-            run.frame.run = None
+    def forget(self, run: Run) -> float | None:
+        """Take a run's clock away; return when it was due."""
+        group = self._watched.get(run.remaining)
+        due = None if group is None else group.pop(run, None)
+        if group is not None and not group:
+            del self._watched[run.remaining]
+        return due
 
     def interrupt(self, run: Run, error: Exception) -> None:
         """Cancel a run for this reason; leave it behind if it ignores that for too long."""
-        self._forget(run)
+        self.forget(run)
         if run.cut is None:
             run.cut = error
             self._counts.interrupted += 1
-        self._cancel(run)
+        run.cancel()
         if run.grace is None:
-            run.grace = self._loop.call_later(self._grace, self._leave, run)
+            run.grace = self._loop.call_later(self._settings.cancel_grace, run.leave)
 
     def close(self) -> None:
         """Stop the timer."""
@@ -170,13 +237,6 @@ class Limiter:
             self._timer.cancel()
         self._timer, self._due = None, math.inf
         self._watched.clear()
-
-    def _forget(self, run: Run) -> float | None:
-        group = self._watched.get(run.remaining)
-        due = None if group is None else group.pop(run, None)
-        if group is not None and not group:
-            del self._watched[run.remaining]
-        return due
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:
@@ -192,29 +252,24 @@ class Limiter:
             for run, _ in takewhile(lambda entry: entry[1] <= now, group.items())
         ]
         for run in overdue:
-            self.interrupt(run, run.late())
+            run.expire()
         self._timer, self._due = None, math.inf
         if self._watched:
             self._arm(min(next(iter(group.values())) for group in self._watched.values()))
 
-    @staticmethod
-    def _cancel(run: Run) -> None:
-        run.cancels += 1
-        run.task.cancel()
-
-    def _leave(self, run: Run) -> None:
-        run.left = True
-        self._cancel(run)
+    # -- To the end
 
     @coroutine
-    def _driven(
+    def driven(
         self, run: Run, handler: HandlerCoroutine[T], pending: object
     ) -> Generator[object, None, T]:
-        """Step a handler to its end, in the task that awaits it.
+        """Step a handler, suspended on `pending`, to its end, in the task that awaits it.
 
         Not `yield from`: the bus must be able to step aside when the handler won't stop.
+
+        Raises:
+            Exception: what the run was cut for, where the handler wouldn't stop.
         """
-        task = run.task
         while True:
             error: BaseException | None = None
             try:
@@ -222,66 +277,42 @@ class Limiter:
             except BaseException as thrown:  # noqa: BLE001 - the handler gets it
                 error = thrown
             if error is not None and run.left and run.cut is not None:
-                self._adopt(handler, error)
+                self.adopt(_call, handler, error)
                 raise run.cut
-            before = task.cancelling()
             try:
-                pending = handler.send(None) if error is None else handler.throw(error)
+                pending = run.step(_call, handler, error)
             except StopIteration as done:
                 return done.value
-            finally:
-                run.self_cancels += max(0, task.cancelling() - before)
 
-    def _adopt(self, handler: HandlerCoroutine[Any], error: BaseException) -> None:
-        task = self._loop.create_task(_to_the_end(handler, error))
+    def adopt(self, step: Step, handler: HandlerCoroutine[Any], error: BaseException) -> None:
+        """Let a handler that won't stop go on by itself, with nobody waiting for it."""
+        task = self._loop.create_task(_to_the_end(step, handler, error))
         self._left.add(task)
         task.add_done_callback(self._left.discard)
 
 
-async def _to_the_end(handler: HandlerCoroutine[Any], error: BaseException) -> None:
-    """Run a handler that was left behind, with nobody waiting for it."""
+def _call(function: Callable[[Any], object], argument: object) -> object:
+    return function(argument)
+
+
+async def _to_the_end(step: Step, handler: HandlerCoroutine[Any], error: BaseException) -> None:
     try:
-        await _thrown(handler, error)
+        await _thrown(step, handler, error)
     except (Exception, asyncio.CancelledError) as end:  # noqa: BLE001 - its time is long over
         _log.warning("a handler that ignored its cancellation has ended: %r", end)
 
 
 @coroutine
-def _thrown(handler: HandlerCoroutine[T], error: BaseException) -> Generator[object, None, T]:
-    try:
-        pending = handler.throw(error)
-    except StopIteration as done:
-        return done.value
-    return (yield from _resumed(handler.send, handler.throw, pending))
-
-
-@coroutine
-def resumed_in(
-    run: Callable[..., Any], handler: HandlerCoroutine[T], pending: object
-) -> Generator[object, None, T]:
-    """Step a coroutine, suspended on `pending`, to its end; each step inside `run` (Context.run).
-
-    The task stays the awaiting one, so `asyncio.timeout` and task groups work inside.
-    """
-    return (
-        yield from _resumed(
-            lambda value: run(handler.send, value),
-            lambda error: run(handler.throw, error),
-            pending,
-        )
-    )
-
-
-def _resumed(
-    send: Callable[[None], object], throw: Callable[[BaseException], object], pending: object
-) -> Generator[object, None, Any]:
+def _thrown(
+    step: Step, handler: HandlerCoroutine[Any], error: BaseException | None
+) -> Generator[object, None, None]:
     while True:
-        error: BaseException | None = None
+        try:
+            pending = step(handler.send, None) if error is None else step(handler.throw, error)
+        except StopIteration:
+            return
+        error = None
         try:
             yield pending
-        except BaseException as thrown:  # noqa: BLE001 - the coroutine gets it
+        except BaseException as thrown:  # noqa: BLE001 - the handler gets it
             error = thrown
-        try:
-            pending = send(None) if error is None else throw(error)
-        except StopIteration as done:
-            return done.value

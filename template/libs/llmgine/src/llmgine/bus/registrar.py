@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 
-from llmgine.bus.engine import Engine
 from llmgine.bus.handlers import Handler, check_message_type, qualified_name
 from llmgine.bus.lane import Lane
+from llmgine.bus.lifetime import Lifetime
 from llmgine.bus.sessions import check_session_id
 from llmgine.contracts.messages import Command, Event
 from llmgine.contracts.protocols import Handles, Middleware, Observer, Registration
 from llmgine.errors import ConfigurationError
+from llmgine.settings import BusSettings
 
 __all__ = ["EventT", "HandlerT", "Registrar"]
 
@@ -33,48 +35,38 @@ class _Undo:
             undo()
 
 
-class Registrar:
-    """The registrations of one bus.
+class Registrar(Lifetime):
+    """The registrations of one bus."""
 
-    Attributes:
-        engine: what the bus runs on; for the bus's own parts, not for its users.
-        since_start: observers that end with the next `stop`.
-        collections: the lists that registrations are collected in, right now.
-    """
+    _collections: list[list[Registration]]
 
-    engine: Engine
-    since_start: list[Registration]
-    collections: list[list[Registration]]
+    def _set_up(self, settings: BusSettings) -> None:
+        super()._set_up(settings)
+        self._collections = []
 
     @contextmanager
-    def collecting(self) -> Iterator[list[Registration]]:
+    def collecting(self) -> Generator[list[Registration]]:
         """Collect whatever is registered in the block, for whoever wants to end it all together.
 
-            with bus.collecting() as registrations:
-                set_up(bus)
-            ...
-            for registration in registrations:
-                registration.cancel()
+        with bus.collecting() as registrations:
+            set_up(bus)
+        ...
+        for registration in registrations:
+            registration.cancel()
         """
         collected: list[Registration] = []
-        self.collections.append(collected)
+        self._collections.append(collected)
         try:
             yield collected
         finally:
             # By identity: two empty lists are equal.
-            self.collections = [each for each in self.collections if each is not collected]
+            self._collections = [each for each in self._collections if each is not collected]
 
-    def collect(self, registration: Registration) -> Registration:
+    def _collect(self, registration: Registration) -> Registration:
         """Note a registration in every collection under way, and return it."""
-        for collected in self.collections:
+        for collected in self._collections:
             collected.append(registration)
         return registration
-
-    def end_registrations(self) -> None:
-        """End the observers that were added since the start."""
-        for registration in self.since_start:
-            registration.cancel()
-        self.since_start.clear()
 
     def register_command_handler(
         self,
@@ -102,7 +94,7 @@ class Registrar:
         """
         kind = check_message_type(command_type, Command)
         record = Handler(kind, handler, timeout=timeout, inline=inline)
-        self._lane(session_id).add_command(record)
+        self._scope(session_id).add_command(record)
         return self._registered(record)
 
     def register_event_handler(
@@ -141,7 +133,7 @@ class Registrar:
             priority=priority,
             concurrent=concurrent,
         )
-        self._lane(session_id).add_subscription(record)
+        self._scope(session_id).add_subscription(record)
         return self._registered(record)
 
     def add_middleware(self, middleware: Middleware) -> Registration:
@@ -150,7 +142,7 @@ class Registrar:
         Raises:
             ConfigurationError: the bus runs already.
         """
-        core = self.engine.core
+        core = self._core
         if core.loop is not None:
             message = f"add middleware before the bus starts: {qualified_name(middleware)}"
             raise ConfigurationError(message)
@@ -159,7 +151,7 @@ class Registrar:
         def undo() -> None:
             core.middlewares = tuple(m for m in core.middlewares if m is not middleware)
 
-        return self.collect(_Undo(undo))
+        return self._collect(_Undo(undo))
 
     def add_observer(self, observer: Observer) -> Registration:
         """Show every event to `observer`, in the publisher's own task, before it is queued.
@@ -167,7 +159,7 @@ class Registrar:
         It must be quick and touch memory only. What it raises is logged and counted. It is spared
         events of a class with `observed = False`.
         """
-        core = self.engine.core
+        core = self._core
         core.observers = (*core.observers, observer)
 
         def undo() -> None:
@@ -175,14 +167,27 @@ class Registrar:
 
         registration = _Undo(undo)
         if core.loop is not None:
-            self.since_start.append(registration)
-        return self.collect(registration)
+            self._since_start.append(registration)
+        return self._collect(registration)
 
-    def _lane(self, session_id: str | None) -> Lane:
-        return self.engine.lane(None if session_id is None else check_session_id(session_id))
+    def schedule(
+        self, event: Event, *, at: datetime | None = None, after: float | None = None
+    ) -> Registration:
+        """Publish an event later: `at` a date with a time zone, or `after` so many seconds.
+
+        It waits outside every queue, in memory, also while the bus is stopped.
+
+        Raises:
+            ConfigurationError: not exactly one time is given, or it can't be used.
+        """
+        check_message_type(type(event), Event)
+        return self._collect(self._schedule.add(event, at, after))
+
+    def _scope(self, session_id: str | None) -> Lane:
+        return self._lane(None if session_id is None else check_session_id(session_id))
 
     def _registered(self, handler: Handler) -> Registration:
-        core = self.engine.core
+        core = self._core
         if core.loop is not None:
             handler.wire(core.threads, core.middlewares)
-        return self.collect(handler)
+        return self._collect(handler)

@@ -29,9 +29,11 @@ class Registry(Place):
         routes: for each event type seen, everyone who hears it, in order; filled on first use.
         audience: who hears that a command starts, and that it ends; None while unknown, `NOBODY`
             itself where there is nobody.
+        guarded: something is closing, so that publishers and callers have to be looked at.
     """
 
-    __slots__ = ("_children", "_parent", "_subscriptions", "audience", "commands", "routes", "session_id")
+    __slots__ = ("_children", "_parent", "_subscriptions", "audience", "commands", "guarded", "routes",
+                 "session_id")  # fmt: skip
 
     def __init__(self, owner: object, session_id: str | None, parent: Registry | None) -> None:
         super().__init__(owner)
@@ -39,6 +41,7 @@ class Registry(Place):
         self.commands: dict[type, Handler] = {}
         self.routes: dict[type, tuple[Handler, ...]] = {}
         self.audience: Audience | None = None
+        self.guarded = False
         self._subscriptions: dict[type, list[Handler]] = {}
         self._parent = parent
         self._children: set[Registry] = set()
@@ -119,6 +122,8 @@ class Registry(Place):
         Raises:
             InvalidMessageError: it's no event type, or not decorated.
         """
+        if not self._subscriptions and self._parent is not None:
+            return self._parent.route(event_type)
         found = self.routes.get(event_type)
         if found is None:
             check_message_type(event_type, Event)
@@ -128,10 +133,17 @@ class Registry(Place):
         return found
 
     def listeners(self) -> Audience:
-        """Return, and remember, who hears of commands in this scope."""
+        """Return who hears of commands in this scope, and remember it unless guarded."""
         heard = (self.route(CommandStartedEvent), self.route(CommandResultEvent))
-        self.audience = heard if any(heard) else NOBODY
-        return self.audience
+        audience = heard if any(heard) else NOBODY
+        if not self.guarded:
+            self.audience = audience
+        return audience
+
+    def guard(self) -> None:
+        """Have everyone who comes from now on looked at, since something is closing."""
+        self.guarded = True
+        self.audience = None
 
     def _hearing(self, event_type: type) -> list[Handler]:
         own = self._subscriptions.get(event_type, [])

@@ -9,40 +9,47 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, TypeAlias
 
-__all__ = ["AMBIENT", "Ambient", "Clock", "current_parent_id", "current_session_id", "paused_clock"]
+__all__ = ["AMBIENT", "Ambient", "current_parent_id", "current_session_id", "paused_clock"]
 
 
-class Clock(Protocol):
-    """The limit that runs on the work under way; `paused_clock` stops and restarts it."""
+class Ambient:
+    """What is ambient outside every handler and session, and the base of what is inside.
+
+    Attributes:
+        session_id: the session's id, if any.
+        parent_id: the id of the command or event being handled, if any.
+    """
+
+    __slots__ = ("parent_id", "session_id")
+
+    session_id: str | None
+    parent_id: str | None
 
     def pause(self) -> None:
-        """Stop this clock, and every clock of the work that waits for this work."""
-        ...
+        """Stop the clock of the work under way, and of every work that waits for it."""
 
     def resume(self) -> None:
         """Let the clocks run on with the time they had left."""
-        ...
 
 
-Ambient: TypeAlias = tuple[str | None, str | None, Clock | None]
-"""Session id, id of the message being handled, and the clock that runs on it.
+def _nowhere() -> Ambient:
+    ambient = Ambient()
+    ambient.session_id = ambient.parent_id = None
+    return ambient
 
-A plain tuple, since one is made for every message handled.
-"""
 
-AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=(None, None, None))
+AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=_nowhere())
 
 
 def current_session_id() -> str | None:
     """Return the id of the session that the calling code runs in, if any."""
-    return AMBIENT.get()[0]
+    return AMBIENT.get().session_id
 
 
 def current_parent_id() -> str | None:
     """Return the id of the command or event that the calling code handles, if any."""
-    return AMBIENT.get()[1]
+    return AMBIENT.get().parent_id
 
 
 @contextmanager
@@ -53,12 +60,9 @@ def paused_clock() -> Generator[None]:
     the `with` block and go on with the time they had left. Nesting is fine; outside a handler
     nothing happens.
     """
-    clock = AMBIENT.get()[2]
-    if clock is None:
-        yield
-        return
-    clock.pause()
+    ambient = AMBIENT.get()
+    ambient.pause()
     try:
         yield
     finally:
-        clock.resume()
+        ambient.resume()

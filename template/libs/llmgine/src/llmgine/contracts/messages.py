@@ -1,12 +1,12 @@
 """What travels over the bus: commands, which one handler answers, and events, which many hear.
 
-    @dataclass(frozen=True, kw_only=True)
-    class Greet(Command[str]):
-        name: str
+@dataclass(frozen=True, kw_only=True)
+class Greet(Command[str]):
+    name: str
 
-    @dataclass(frozen=True, kw_only=True)
-    class Greeted(Event):
-        name: str
+@dataclass(frozen=True, kw_only=True)
+class Greeted(Event):
+    name: str
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import ClassVar, Generic, Literal, Self, TypeVar
 
 from llmgine.contracts.ambient import current_parent_id, current_session_id
 from llmgine.contracts.ids import new_id
+from llmgine.contracts.metadata import NO_METADATA
 
 __all__ = ["Command", "CommandResult", "Event", "Message", "ResultT", "Status"]
 
@@ -41,7 +42,7 @@ class Message:
     timestamp: float = field(default_factory=time.time)
     session_id: str | None = field(default_factory=current_session_id)
     parent_id: str | None = field(default_factory=current_parent_id)
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, str] = NO_METADATA
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         # The zero-argument form of super fails in a class that slots have made anew.

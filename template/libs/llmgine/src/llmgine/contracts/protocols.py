@@ -59,9 +59,7 @@ class Publisher(Protocol):
 class Bus(Publisher, Protocol):
     """The bus as applications use it."""
 
-    async def execute(
-        self, command: Command[ResultT], *, timeout: float | None = None
-    ) -> ResultT:
+    async def execute(self, command: Command[ResultT], *, timeout: float | None = None) -> ResultT:
         """Run a command's handler and return its result, or raise its own exception."""
         ...
 

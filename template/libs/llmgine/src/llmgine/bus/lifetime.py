@@ -1,0 +1,215 @@
+"""How a bus starts and stops: nothing new, then what is under way, then what is left is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from llmgine.bus.frames import inside_bus
+from llmgine.bus.report import BusStats, StopReport
+from llmgine.bus.schedule import Schedule
+from llmgine.bus.sessions import Sessions
+from llmgine.contracts.protocols import Registration
+from llmgine.errors import BusStoppedError, ConfigurationError, WouldDeadlockError, WrongLoopError
+from llmgine.settings import BusSettings
+
+__all__ = ["Lifetime"]
+
+
+class Lifetime(Sessions):
+    """A bus from start to stop, and from one start to the next."""
+
+    _settings: BusSettings
+    _schedule: Schedule
+    _stop: asyncio.Task[StopReport] | None
+    _since_start: list[Registration]
+
+    def _set_up(self, settings: BusSettings) -> None:
+        super()._set_up(settings)
+        self._settings = settings
+        self._schedule = Schedule(self.publish)
+        self._stop = None
+        self._since_start = []
+
+    # -- Start
+
+    async def start(self, settings: BusSettings | None = None) -> None:
+        """Start on the running event loop; events published before are delivered now.
+
+        Starting a running bus does nothing; starting again after `stop`, or on a new loop when
+        the old one has gone, is fine.
+
+        Raises:
+            ConfigurationError: it runs, with other settings.
+            WrongLoopError: it runs on another loop.
+        """
+        if self._stop is not None and self._core.loop is asyncio.get_running_loop():
+            await asyncio.shield(self._stop)
+        loop, core = asyncio.get_running_loop(), self._core
+        if core.loop is loop:
+            if settings not in {None, core.settings}:
+                message = (
+                    "this bus runs already, with other settings; give the second user a bus of "
+                    "its own: bus=MessageBus.isolated(settings)"
+                )
+                raise ConfigurationError(message)
+            return
+        if core.loop is not None:
+            self._forget_loop(core.loop)
+        core.open(loop, settings or self._settings)
+        for lane in self._lanes.values():
+            for handler in lane.handlers():
+                handler.lasting = True
+                handler.wire(core.threads, core.middlewares)
+        self._deliver_kept()
+        self._schedule.start(loop)
+
+    def _forget_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave a loop that went away without a `stop`; its queued events wait for the next start.
+
+        Raises:
+            WrongLoopError: the loop is running still.
+        """
+        if loop.is_running():
+            message = "this bus runs on another event loop; stop it there first"
+            raise WrongLoopError(message)
+        self._stop, self._stopping = None, False
+        for lane in list(self._lanes.values()):
+            self._kept.extend((event, context) for event, _, context, _, _ in lane.entries)
+        self._close_down()
+
+    # -- Stop
+
+    async def stop(self) -> StopReport:
+        """Take no new work, finish what is under way up to the drain limit, cut off the rest.
+
+        Registrations made since `start` end. Stopping twice, or a bus that doesn't run, is fine.
+
+        Raises:
+            WouldDeadlockError: called from a handler of this bus, for which it would wait.
+            WrongLoopError: the bus runs on another loop.
+        """
+        if inside_bus(self._core):
+            message = "a handler can't wait for the bus to stop; ask the application to stop it"
+            raise WouldDeadlockError(message)
+        loop = self._core.loop
+        if loop is None:
+            return StopReport(events_scheduled=len(self._schedule))
+        if loop is not asyncio.get_running_loop():
+            self._forget_loop(loop)
+            return StopReport(events_scheduled=len(self._schedule))
+        if self._stop is None:
+            self._stop = loop.create_task(self._shut_down())
+        return await asyncio.shield(self._stop)
+
+    async def _shut_down(self) -> StopReport:
+        began, counts = time.perf_counter(), self._core.counts
+        handled, dropped, interrupted = counts.handled, counts.dropped, counts.interrupted
+        self._stopping = True
+        self._schedule.stop()
+        for lane in self._lanes.values():
+            lane.guard()
+            lane.turn_away(_stopped())
+        await self._drain()
+        report = StopReport(
+            events_handled=counts.handled - handled,
+            events_dropped=counts.dropped - dropped,
+            handlers_interrupted=counts.interrupted - interrupted,
+            handlers_abandoned=self._core.abandoned,
+            events_scheduled=len(self._schedule),
+            duration=time.perf_counter() - began,
+        )
+        self._stop, self._stopping = None, False
+        self._close_down()
+        return report
+
+    async def _drain(self) -> None:
+        """Finish everything, the sessions' last events included, within the limit and the grace."""
+        settings = self._core.settings
+        try:
+            async with asyncio.timeout(settings.drain_timeout):
+                await self._all_idle()
+                self._end_sessions()
+                await self._all_idle()
+        except TimeoutError:
+            await self._cut(settings.cancel_grace)
+            self._end_sessions()
+            try:
+                async with asyncio.timeout(settings.cancel_grace / 2):
+                    await self._all_idle()
+            except TimeoutError:
+                await self._cut(0.0)
+
+    async def _all_idle(self) -> None:
+        while busy := [lane for lane in self._lanes.values() if lane.busy or lane.commands_running]:
+            await busy[0].idle(commands=True)
+
+    async def _cut(self, seconds: float) -> None:
+        lanes = [lane for lane in self._lanes.values() if lane.busy or lane.commands_running]
+        for lane in lanes:
+            lane.cut(_stopped())
+        await asyncio.gather(*(lane.gone(seconds) for lane in lanes))
+        for lane in lanes:
+            lane.mend()
+
+    def _end_sessions(self) -> None:
+        for lane in list(self._lanes.values()):
+            if lane.is_session and not lane.ended:
+                self._end_session(lane, None)
+
+    def _close_down(self) -> None:
+        """End what was registered since the start, and every lane that holds nothing else."""
+        for lane in list(self._lanes.values()):
+            for handler in lane.handlers():
+                if lane.is_session or not handler.lasting:
+                    handler.cancel()
+            lane.reset()
+            lane.settle()
+        for registration in self._since_start:
+            registration.cancel()
+        self._since_start.clear()
+        self._core.close()
+
+    # -- Now
+
+    async def join(self) -> None:
+        """Wait until every event published so far, and whatever it led to, is handled.
+
+        Raises:
+            WouldDeadlockError: called from an event's handler, for which it would wait.
+            WrongLoopError: the bus runs on another loop.
+        """
+        if self._core.loop is not asyncio.get_running_loop():
+            raise self._not_here("join")
+        if inside_bus(self._core, "ordered", "concurrent"):
+            message = "an event's handler can't wait for all events, itself among them"
+            raise WouldDeadlockError(message)
+        while busy := [lane for lane in self._lanes.values() if lane.busy]:
+            await busy[0].idle(commands=False)
+
+    def stats(self) -> BusStats:
+        """Return the bus's numbers, as they are now."""
+        core, counts, lanes = self._core, self._core.counts, self._lanes.values()
+        return BusStats(
+            running=core.loop is not None and not core.loop.is_closed(),
+            commands=counts.commands,
+            commands_failed=counts.commands_failed,
+            commands_unhandled=counts.unhandled,
+            commands_in_flight=core.limiter.commands if core.opened else 0,
+            events=counts.events,
+            events_handled=counts.handled,
+            events_queued=sum(len(lane.entries) for lane in lanes),
+            events_dropped=counts.dropped,
+            events_refused=counts.refused,
+            events_kept=len(self._kept),
+            events_scheduled=len(self._schedule),
+            handlers_failed=counts.handlers_failed,
+            handlers_interrupted=counts.interrupted,
+            handlers_abandoned=core.abandoned,
+            observers_failed=counts.observers_failed,
+            sessions=sum(lane.is_session for lane in lanes),
+        )
+
+
+def _stopped() -> BusStoppedError:
+    return BusStoppedError("the bus stopped while this was under way")
