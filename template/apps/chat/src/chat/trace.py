@@ -87,6 +87,7 @@ class _Node:
     facts: str = ""
 
     def text(self) -> Text:
+        """Return the line: how it went, what it is, how long it took, what else is known."""
         sign, colour = _MARKS.get(self.mark, ("…", "yellow") if self.mark else ("•", "dim"))
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{sign} ", style=colour)
@@ -123,9 +124,11 @@ class _Growing:
         }
 
     def add(self, event: Record) -> None:
+        """Take the next event: a line of its own, or the end of one that stands already."""
         self._handlers.get(_text(event, "event_type"), self._moment)(event)
 
     def rendered(self) -> Tree:
+        """Return the tree, every line as the last event has left it."""
         for node in (self._root, *self._nodes.values()):
             node.tree.label = node.text()
         return self._root.tree

@@ -120,6 +120,19 @@ def test_an_application_adds_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch)
         OwnConfig()
 
 
+def test_a_variable_that_should_be_json_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OwnConfig(ApplicationConfig):
+        names: tuple[str, ...] = ()
+
+    monkeypatch.setenv("LLMGINE_NAMES", "s3cret, not JSON")
+    with pytest.raises(ConfigurationError) as caught:
+        OwnConfig()
+    assert "names" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 # -- Where the settings file lies
 
 
@@ -191,6 +204,12 @@ def test_a_file_that_can_t_be_read_is_named(
     text = wrong()
     assert text.startswith(f"{folder / name}: {found}")
     assert "\n" not in text
+
+
+def test_a_folder_is_no_settings_file(folder: Path) -> None:
+    (folder / "settings.toml").mkdir()
+    assert ApplicationConfig().settings_file is None
+    assert wrong(settings_file="settings.toml").endswith(f"found none at {folder}/settings.toml")
 
 
 def test_a_deleted_working_directory_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
