@@ -43,7 +43,7 @@ def test_the_preset_spine_has_first_steps_of_its_own(template: Path, tmp_path: P
     assert len(message.splitlines()) <= 14
 
 
-REASONS = [
+REASONS: list[tuple[dict[str, Any], str]] = [
     ({"project_name": "../evil"}, "lower-case letters and digits"),
     ({"project_name": "llmgine"}, "'llmgine' is taken"),
     ({"project_name": "a" * 300}, "at most 50 characters"),
