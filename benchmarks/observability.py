@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 from llmgine.contracts import Event
@@ -89,7 +90,7 @@ class _NoExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def _event() -> Answered:
+def _event(user: str = "somebody") -> Answered:
     return Answered(
         operation="chat",
         model="a-model-of-2026",
@@ -97,7 +98,7 @@ def _event() -> Answered:
         output_tokens=164,
         temperature=0.7,
         stream=True,
-        user="somebody",
+        user=user,
         path="/v1/chat/completions",
     )
 
@@ -132,6 +133,18 @@ def _client_case(
     )
 
 
+def _handler_case(name: str, handler: ObservabilityEventHandler, limit: float) -> Case:
+    event = _event()
+    handler.start()
+    return Case(name, lambda: handler.handle(event), _nothing, limit)
+
+
+def _changing_case(name: str, handler: ObservabilityEventHandler) -> Case:
+    events = cycle([_event(f"somebody else, number {number}") for number in range(3 * _EVENTS)])
+    handler.start()
+    return Case(name, lambda: handler.handle(next(events)), _nothing)
+
+
 def _cases(folder: Path) -> list[Case]:
     devnull = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
@@ -147,9 +160,12 @@ def _cases(folder: Path) -> list[Case]:
         Case("build the event", _event, _nothing),
         Case("search for secrets", lambda: may_hold_secret(text), _nothing, 0.15),
         _client_case("client, no handler", [], 0.02),
-        _client_case("event file", [file("one.jsonl")], 0.25),
-        _client_case("console", [console()], 0.3),
-        _client_case("console and event file", [console(), file("two.jsonl")], 0.55),
+        _handler_case("event file: a line", file("line.jsonl"), 0.25),
+        _changing_case("... with new texts", file("new.jsonl")),
+        _handler_case("console: a line", console(), 0.3),
+        _client_case("client + event file", [file("one.jsonl")]),
+        _client_case("client + console", [console()]),
+        _client_case("client + both", [console(), file("two.jsonl")]),
     ]
 
 

@@ -7,13 +7,13 @@ import time
 import traceback
 from collections.abc import Callable
 from threading import Thread
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from llmgine.observability.redaction import redact_text
 
 __all__ = ["Caught", "SparseLog", "attempt"]
 
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 R = TypeVar("R")
 
 _log = logging.getLogger("llmgine.observability")
@@ -28,13 +28,13 @@ class Caught:
         self.error: Final = error
 
 
-def attempt(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R | Caught:
+def attempt(function: Callable[[*Ts], R], /, *args: *Ts) -> R | Caught:
     """Call a function and return what it returns, or whatever it raises as `Caught`.
 
     For threads of our own, where neither `SystemExit` nor `KeyboardInterrupt` has a meaning.
     """
     try:
-        return function(*args, **kwargs)
+        return function(*args)
     except BaseException as error:
         return Caught(error)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from math import isfinite
@@ -25,6 +25,8 @@ __all__ = ["QuickWalk"]
 
 _SHORTEST_SECRET = 8
 _ID_LENGTH = 32
+_MAX_HARMLESS = 2000
+_LONGEST_HARMLESS = 64
 _MAX_CLASSES = 2000
 _MAX_CONTAINERS = 10_000
 
@@ -40,26 +42,29 @@ class _Plan(NamedTuple):
     """How to take an ordinary dataclass apart.
 
     Attributes:
-        names: its fields.
-        values: takes the values of all of them from an object at once.
-        rules: what to do with each; None for what is taken as it is.
+        names: the fields that are taken as they are.
+        values: takes the values of all of these from an object at once.
+        rules: what to do with each of the others.
     """
 
     names: tuple[str, ...]
     values: Callable[[object], tuple[object, ...]]
-    rules: tuple[_Rule | None, ...]
+    rules: tuple[tuple[str, _Rule], ...]
 
 
 class QuickWalk:
     """Makes the same record as `to_record`, or raises; `found_secret` is still to be asked."""
 
-    __slots__ = ("_content", "_dumps", "_left", "_plans", "_prefix", "_second", "_texts")
+    __slots__ = (
+        "_content", "_dumps", "_harmless", "_left", "_plans", "_prefix", "_second", "_texts"
+    )  # fmt: skip
 
     def __init__(self, dumps: Callable[[object], bytes], *, content: bool) -> None:
         self._dumps = dumps
         self._content = content
         self._left = 0
         self._texts: list[str] = []
+        self._harmless: set[str] = set()
         self._plans: dict[type, _Plan] = {}
         self._second, self._prefix = -1, ""
 
@@ -74,7 +79,16 @@ class QuickWalk:
         if not self._texts:
             return False
         texts = "\n".join(self._texts)
-        return may_hold_secret(texts) and redact_text(texts) != texts
+        if may_hold_secret(texts) and redact_text(texts) != texts:
+            return True
+        self._remember_harmless()
+        return False
+
+    def _remember_harmless(self) -> None:
+        # Names of models, tools, handlers and paths come again and again.
+        if len(self._harmless) >= _MAX_HARMLESS:
+            self._harmless.clear()
+        self._harmless.update(text for text in self._texts if len(text) <= _LONGEST_HARMLESS)
 
     def _message(self, record: Record, message: Message) -> Record:
         session_id, own_id, parent_id = message.session_id, message.id, message.parent_id
@@ -102,19 +116,19 @@ class QuickWalk:
         return self.value(value)
 
     def _fill(self, record: dict[str, Any], value: object) -> None:
-        names, values, rules = self._plans.get(type(value)) or self._plan(type(value))
-        texts = self._texts
-        for name, item, rule in zip(names, values(value), rules, strict=True):
-            if rule is not None:
-                record[name] = rule(self, item)
-            elif type(item) is str:
-                if len(item) >= _SHORTEST_SECRET:
+        plan = self._plans.get(type(value)) or self._plan(type(value))
+        texts, harmless = self._texts, self._harmless
+        for name, item in zip(plan.names, plan.values(value), strict=True):
+            if type(item) is str:
+                if len(item) >= _SHORTEST_SECRET and item not in harmless:
                     texts.append(item)
                 record[name] = item
             elif item is None or type(item) is bool:
                 record[name] = item
             else:
                 record[name] = self.value(item)
+        for name, rule in plan.rules:
+            record[name] = rule(self, getattr(value, name))
 
     def _plan(self, kind: type) -> _Plan:
         plan = _plan(kind, content=self._content)
@@ -127,13 +141,13 @@ class QuickWalk:
 
     def value(self, value: object) -> JsonValue:
         """Return a value that is nothing unusual."""
+        if type(value) is int and LEAST_INT <= value <= GREATEST_INT:
+            return value
         if type(value) is str:
             if len(value) >= _SHORTEST_SECRET:
                 self._texts.append(value)
             return value
         if value is None or type(value) is bool:
-            return value
-        if type(value) is int and LEAST_INT <= value <= GREATEST_INT:
             return value
         return value if type(value) is float and isfinite(value) else self._container(value)
 
@@ -190,24 +204,22 @@ def _plan(kind: type, *, content: bool) -> _Plan | None:
     """Return how to take a dataclass apart; None for a class that isn't an ordinary one."""
     if not is_dataclass(kind) or not {Enum, BaseException}.isdisjoint(kind.__mro__):
         return None
-    rules: dict[str, _Rule | None] = {}
+    envelope = _ENVELOPE if Message in kind.__mro__ else frozenset[str]()
+    names: list[str] = []
+    rules: list[tuple[str, _Rule]] = []
     for each in fields(kind):
-        if is_secret_key(each.name):
-            rules[each.name] = _secret
-        elif not content and is_content(kind, each):
-            rules[each.name] = _withheld
-        else:
-            rules[each.name] = None
-    if Message in kind.__mro__:
-        if "event_type" in rules:
+        if each.name == "event_type" and envelope:
             return None
-        for name in _ENVELOPE:
-            del rules[name]
-    names = tuple(rules)
-    return _Plan(names, _getter(names), tuple(rules.values()))
+        if is_secret_key(each.name):
+            rules.append((each.name, _secret))
+        elif not content and is_content(kind, each):
+            rules.append((each.name, _withheld))
+        elif each.name not in envelope:
+            names.append(each.name)
+    return _Plan(tuple(names), _getter(names), tuple(rules))
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[object], tuple[object, ...]]:
+def _getter(names: Sequence[str]) -> Callable[[object], tuple[object, ...]]:
     if not names:
         return lambda _value: ()
     getter = attrgetter(*names)

@@ -19,7 +19,7 @@ from errno import ENOSPC
 from io import BufferedReader
 from math import inf
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event
@@ -33,8 +33,9 @@ if sys.platform != "win32":
 
 __all__ = ["FileEventHandler", "build", "read_events"]
 
-_CHECK_LINES = 64
 _CHECK_SECONDS = 0.05
+_LOOKS = 5
+_LOOK_SECONDS = 0.002
 _MAX_GAP = 1
 _START = b'{"event_type":'
 _FLAGS = os.O_APPEND | os.O_CREAT | os.O_RDWR
@@ -99,7 +100,6 @@ class _SharedFile:
         self._size = 0
         self._torn = False  # whether the file ends in the middle of a line
         self._log = SparseLog()
-        self._lines_left = 0
         self._check_at = 0.0
 
     def open(self) -> int:
@@ -129,10 +129,8 @@ class _SharedFile:
         """
         try:
             descriptor = self._descriptor
-            self._lines_left -= 1
             if (
                 descriptor is None
-                or self._lines_left < 0
                 or self._size + len(line) > self._max_bytes
                 or monotonic() >= self._check_at
             ):
@@ -143,8 +141,8 @@ class _SharedFile:
             self.close()  # to open and to inspect it anew, whatever has happened
             raise
         self._size += written
-        self._torn = False
-        if written < len(whole):
+        self._torn = written < len(whole)
+        if self._torn:
             self.close()
             raise OSError(ENOSPC, "half a line was written", str(self._path))
 
@@ -169,15 +167,19 @@ class _SharedFile:
             return False
 
     def _inspect(self, descriptor: int) -> None:
-        # A process that was killed, or met a full disk, may have left half a line.
-        self._lines_left = _CHECK_LINES
         self._check_at = monotonic() + _CHECK_SECONDS
         if not self._is_regular:
             return
-        self._size = os.fstat(descriptor).st_size
-        if self._size:
-            os.lseek(descriptor, -1, os.SEEK_END)
-            self._torn = os.read(descriptor, 1) != b"\n"
+        # A process that was killed, or met a full disk, may have left half a line; what is only
+        # being written at this moment is whole at another look.
+        if self._torn and os.fstat(descriptor).st_size == self._size:
+            return  # as this process left it
+        for _ in range(_LOOKS):
+            self._size = os.lseek(descriptor, 0, os.SEEK_END)
+            self._torn = self._size > 0 and _last_byte(descriptor) != b"\n"
+            if not self._torn:
+                return
+            sleep(_LOOK_SECONDS)
 
     def _make_room(self, descriptor: int) -> int:
         """Rotate the files, unless another process has just done so."""
@@ -216,6 +218,11 @@ def _locked(descriptor: int) -> Generator[None]:
         yield
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _last_byte(descriptor: int) -> bytes:
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1)
 
 
 def _backup(path: Path, number: int) -> Path:
