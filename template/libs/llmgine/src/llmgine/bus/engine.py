@@ -16,7 +16,7 @@ from llmgine.bus.lifecycle import command_result, command_started
 from llmgine.bus.limits import HandlerCoroutine
 from llmgine.bus.registry import NOBODY, Audience
 from llmgine.contracts.ambient import AMBIENT
-from llmgine.contracts.messages import Command, CommandResult, Event, ResultT, Status
+from llmgine.contracts.messages import Command, Event, ResultT, Status
 from llmgine.errors import (
     BusNotRunningError,
     LlmgineError,
@@ -93,21 +93,27 @@ class Engine:
         core.counts.commands += 1
         try:
             if audience is not NOBODY or core.observers:
-                return await self._observed(command, handler, frame, lane, timeout, audience)
-            call = handler.call(command)
-            try:
-                pending = call.send(None)
-            except StopIteration as stop:
-                return stop.value
-            return await self._finished(command, handler, frame, lane, timeout, call, pending)
+                value = await self._observed(command, handler, frame, lane, timeout, audience)
+            else:
+                call = handler.call(command)
+                try:
+                    pending = call.send(None)
+                except StopIteration as stop:
+                    value = stop.value
+                else:
+                    value = await self._finished(
+                        command, handler, frame, lane, timeout, call, pending
+                    )
         except BaseException:
             core.counts.commands_failed += 1
-            raise
-        finally:
             frame.place = None
             # A coroutine that is closed from elsewhere must not touch what is ambient there.
             if AMBIENT.get() is frame:
                 AMBIENT.set(before)
+            raise
+        frame.place = None
+        AMBIENT.set(before)
+        return value
 
     def _audience(self, lane: Lane) -> Audience:
         if lane.guarded:
@@ -177,11 +183,10 @@ class Engine:
                 value = await self._finished(command, handler, frame, lane, timeout, call, pending)
         except BaseException as error:
             took = time.perf_counter() - began
-            result = CommandResult(error=error, status=_status(error), duration=took)
-            self._tell(command_result(command, result), on_end)
+            ended = command_result(command, took, error=error, status=_status(error))
+            self._tell(ended, on_end)
             raise
-        result = CommandResult(value=value, duration=time.perf_counter() - began)
-        self._tell(command_result(command, result), on_end)
+        self._tell(command_result(command, time.perf_counter() - began, value), on_end)
         return value
 
     def _no_handler(self, command: Command[Any]) -> NoHandlerError:

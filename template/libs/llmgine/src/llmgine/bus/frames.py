@@ -7,7 +7,6 @@ a wait for somebody else, and can stop all the clocks that run on one piece of w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmgine.contracts.ambient import AMBIENT, Ambient
@@ -131,12 +130,14 @@ class SessionAmbient(Ambient):
         self.outer.resume()
 
 
-def open_frames(ambient: Ambient | None) -> Iterator[Frame]:
-    """Yield the frames that this is inside of and that aren't over, innermost first."""
+def open_frames(ambient: Ambient | None) -> list[Frame]:
+    """Return the frames that this is inside of and that aren't over, innermost first."""
+    frames: list[Frame] = []
     while isinstance(ambient, Frame | SessionAmbient):
         if isinstance(ambient, Frame) and ambient.place is not None:
-            yield ambient
+            frames.append(ambient)
         ambient = ambient.outer
+    return frames
 
 
 def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> bool:

@@ -186,6 +186,10 @@ def _threaded(callback: Callable[[Any], object], threads: WorkerThreads) -> Call
 
 
 def _wrapped(middleware: Middleware, call_next: CallNext) -> Call:
+    if _is_async(middleware):
+        # Its own coroutine: one in between would cost each message as much as the middleware.
+        return lambda message: middleware(message, call_next)
+
     async def call(message: Message) -> object:
         return await middleware(message, call_next)
 

@@ -137,10 +137,8 @@ class Lane(Registry):
     @property
     def commands_running(self) -> bool:
         """Whether a command of this session is being handled."""
-        core = self._core
-        return core.opened and any(
-            run.frame.kind == "command" for run in core.limiter.running(self)
-        )
+        running = self._core.limiter.running(self) if self._core.opened else ()
+        return bool(running) and any(run.frame.kind == "command" for run in running)
 
     async def idle(self, *, commands: bool) -> None:
         """Wait until no event waits or is handled, and, if asked, no command either."""
@@ -166,6 +164,11 @@ class Lane(Registry):
         self.settle()
 
     # -- Publishers that wait for room
+
+    @property
+    def crowded(self) -> bool:
+        """Whether publishers wait for room."""
+        return bool(self._publishers)
 
     async def room(self) -> None:
         """Wait for a turn, first come first served, to look whether the queue has room.

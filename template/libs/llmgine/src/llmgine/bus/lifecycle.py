@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 from llmgine.contracts.events import CommandResultEvent, CommandStartedEvent
 from llmgine.contracts.ids import new_id
-from llmgine.contracts.messages import Command, CommandResult, Message
+from llmgine.contracts.messages import Command, CommandResult, Message, Status
+from llmgine.contracts.metadata import NO_METADATA
 
 __all__ = ["command_result", "command_started"]
 
@@ -27,6 +28,10 @@ _set_metadata: _Setter = vars(Message)["metadata"].__set__
 _set_started: _Setter = vars(CommandStartedEvent)["command"].__set__
 _set_ended: _Setter = vars(CommandResultEvent)["command"].__set__
 _set_result: _Setter = vars(CommandResultEvent)["result"].__set__
+_set_value: _Setter = vars(CommandResult)["value"].__set__
+_set_error: _Setter = vars(CommandResult)["error"].__set__
+_set_status: _Setter = vars(CommandResult)["status"].__set__
+_set_duration: _Setter = vars(CommandResult)["duration"].__set__
 
 
 def command_started(command: Command[Any]) -> CommandStartedEvent:
@@ -36,19 +41,30 @@ def command_started(command: Command[Any]) -> CommandStartedEvent:
     _set_timestamp(event, time.time())
     _set_session_id(event, command.session_id)
     _set_parent_id(event, command.id)
-    _set_metadata(event, {})
+    _set_metadata(event, NO_METADATA)
     _set_started(event, command)
     return event
 
 
-def command_result(command: Command[Any], result: CommandResult) -> CommandResultEvent:
+def command_result(
+    command: Command[Any],
+    duration: float,
+    value: object = None,
+    error: BaseException | None = None,
+    status: Status = "ok",
+) -> CommandResultEvent:
     """Return the event for a command that has ended."""
+    result = object.__new__(CommandResult)
+    _set_value(result, value)
+    _set_error(result, error)
+    _set_status(result, status)
+    _set_duration(result, duration)
     event = object.__new__(CommandResultEvent)
     _set_id(event, new_id())
     _set_timestamp(event, time.time())
     _set_session_id(event, command.session_id)
     _set_parent_id(event, command.id)
-    _set_metadata(event, {})
+    _set_metadata(event, NO_METADATA)
     _set_ended(event, command)
     _set_result(event, result)
     return event

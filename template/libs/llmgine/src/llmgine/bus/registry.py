@@ -134,8 +134,11 @@ class Registry(Place):
 
     def listeners(self) -> Audience:
         """Return who hears of commands in this scope, and remember it unless guarded."""
-        heard = (self.route(CommandStartedEvent), self.route(CommandResultEvent))
-        audience = heard if any(heard) else NOBODY
+        if self._parent is not None and not self._subscriptions:
+            audience = self._parent.audience or self._parent.listeners()
+        else:
+            heard = (self.route(CommandStartedEvent), self.route(CommandResultEvent))
+            audience = heard if any(heard) else NOBODY
         if not self.guarded:
             self.audience = audience
         return audience

@@ -73,7 +73,8 @@ class Sessions(Engine):
             raise WouldDeadlockError(message)
         lane.guard()
         lane.closing = True
-        lane.turn_away(_closed(lane))
+        if lane.crowded:
+            lane.turn_away(_closed(lane))
         if not (lane.busy or lane.commands_running or lane.route(SessionEndEvent)):
             self._end_session(lane, error)
             self._forget_session(lane)
@@ -115,8 +116,9 @@ class Sessions(Engine):
     @staticmethod
     def _forget_session(lane: Lane) -> None:
         lane.is_session = False
-        for handler in lane.handlers():
-            handler.cancel()
+        if lane.has_handlers:
+            for handler in lane.handlers():
+                handler.cancel()
         lane.settle()
 
 
