@@ -24,6 +24,7 @@ from llmgine.contracts import (
     LLMChunkEvent,
     LogEvent,
     MetricEvent,
+    Publisher,
     ResolveToolApproval,
     SessionStartEvent,
     SpanEndedEvent,
@@ -34,7 +35,7 @@ from llmgine.errors import ConfigurationError
 from llmgine.observability import HandlerReport, ObservabilityClient, ObservabilityEventHandler
 from llmgine.settings import ObservabilitySettings
 from llmgine.testing.observability_suite import ObservabilityHandlerSuite
-from llmgine.testing.recording import RecordingHandler
+from llmgine.testing.recording import RecordingHandler, RecordingPublisher
 
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
@@ -440,6 +441,8 @@ async def test_a_cancelled_flush_leaves_the_worker_in_order() -> None:
 class Order(Event):
     lines: list[str] = field(default_factory=list[str])
     prices: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    tags: set[str] = field(default_factory=set[str])
+    raw: bytearray = field(default_factory=bytearray)
 
 
 async def test_handlers_see_an_event_as_it_was_when_it_was_observed() -> None:
@@ -453,12 +456,15 @@ async def test_handlers_see_an_event_as_it_was_when_it_was_observed() -> None:
     metadata["b"] = "2"
     order.lines.append("milk")
     order.prices["tea"]["gross"] = 2
+    order.tags.add("late")
+    order.raw.append(1)
     handler.gate.set()
     await client.stop()
     seen, started = handler.events
     assert isinstance(seen, Order)
     assert (seen.id, seen.timestamp) == (order.id, order.timestamp)
     assert (seen.metadata, seen.lines, seen.prices) == ({"a": "1"}, ["tea"], {"tea": {"net": 1}})
+    assert (seen.tags, seen.raw) == (set(), b"")
     assert isinstance(started, CommandStartedEvent)
     assert started.command.metadata == {"a": "1"}
     assert started.command.id == command.id
@@ -513,6 +519,7 @@ async def test_emitting_in_the_middle_of_emitting_does_not_lock_up() -> None:
     """As a finaliser or a signal handler may do; here a trace function, at every line."""
     client = ObservabilityClient([Keeping()])
     emitted = 0
+    before = sys.gettrace()
 
     def trace(frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         nonlocal emitted
@@ -528,7 +535,7 @@ async def test_emitting_in_the_middle_of_emitting_does_not_lock_up() -> None:
         for _ in range(20):
             client.log("info", "outer")
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     report = await client.stop()
     assert report.handlers[0].delivered == 20 + emitted
 
@@ -572,6 +579,25 @@ async def test_no_more_threads_costs_only_the_events(monkeypatch: pytest.MonkeyP
     report = await client.stop()
     assert report.handlers[0].stopped == 1
     assert report.handlers[0].balanced
+
+
+async def test_the_doubles_keep_what_they_are_given() -> None:
+    handler, publisher = RecordingHandler(limit=2), RecordingPublisher(limit=2)
+    client = ObservabilityClient([handler])
+    events = [SessionStartEvent(), LogEvent(text="x"), SessionStartEvent()]
+    for event in events:
+        client.observe(event)
+        await publisher.publish(event)
+    await client.stop()
+    assert handler.events == publisher.events == tuple(events[1:])
+    assert handler.of(LogEvent) == publisher.of(LogEvent) == (events[1],)
+    assert (handler.started, handler.handled, handler.stopped) == (1, 3, 1)
+    handler.clear()
+    publisher.clear()
+    assert handler.events == publisher.events == ()
+    assert isinstance(publisher, Publisher)
+    with pytest.raises(OSError, match="full"):
+        await RecordingPublisher(OSError("full")).publish(events[0])
 
 
 class Accounts(RuleBasedStateMachine):
