@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from contextvars import Context, copy_context
-from types import coroutine
 from typing import Any, TypeAlias
 
 from llmgine.bus.core import Core
-from llmgine.bus.frames import Frame
-from llmgine.bus.handlers import Handler, qualified_name
-from llmgine.bus.limits import HandlerCoroutine, Run
-from llmgine.bus.registry import Registry
-from llmgine.contracts.ambient import AMBIENT, Ambient
-from llmgine.contracts.events import EventHandlerFailedEvent
+from llmgine.bus.delivery import ENDED, Deliverer, Delivery
+from llmgine.bus.handlers import Handler
+from llmgine.contracts.ambient import Ambient
 from llmgine.contracts.messages import Event
 
 __all__ = ["Lane"]
@@ -29,67 +25,21 @@ _BURST = 64
 # Seconds for the loop to come round after a handler was left behind.
 _MOMENT = 0.1
 
-_ENDED: Any = object()
-
 Done: TypeAlias = asyncio.Future[None]
 _Entry: TypeAlias = tuple[Event, tuple[Handler, ...], Context, Done | None, Ambient | None]
 
 
-class _Delivery(Frame):
-    """One event on its way through its handlers.
-
-    Attributes:
-        event: the event.
-        handlers: those that haven't been called.
-        handler: the one that runs.
-        concurrent: tasks of the handlers outside the order.
-    """
-
-    __slots__ = ("concurrent", "event", "handler", "handlers", "lane", "suspended")
-
-    kind = "ordered"
-
-    def __init__(
-        self, lane: Lane, event: Event, handlers: Iterator[Handler], outer: Ambient | None
-    ) -> None:
-        self.session_id = event.session_id
-        self.parent_id = event.id
-        self.lane = self.place = lane
-        self.outer = outer
-        self.pauses = 0
-        self.clock = None
-        self.event = event
-        self.handlers = handlers
-        self.handler: Handler | None = None
-        self.suspended: Run | None = None
-        self.concurrent: list[asyncio.Task[None]] = []
-
-    def rest(self) -> _Delivery:
-        """Return a delivery for the handlers that haven't been called."""
-        return type(self)(self.lane, self.event, self.handlers, self.outer)
-
-
-class _LoneDelivery(_Delivery):
-    """One event on its way through one handler outside the order."""
-
-    __slots__ = ()
-
-    kind = "concurrent"
-
-
-class Lane(Registry):
+class Lane(Deliverer):
     """A first-in-first-out queue of events, one for each session id that has any.
 
     Attributes:
         entries: events that wait, each with its handlers and its publisher's context.
         closing: the session's exit has begun.
-        ended: the session's last event has been queued.
         is_session: a `BusSession` holds this id open.
     """
 
-    __slots__ = ("_concurrent", "_core", "_cut", "_drain", "_publishers",
-                 "_retire", "_root", "_waiters", "closing", "ended",
-                 "entries", "is_session")  # fmt: skip
+    __slots__ = ("_drain", "_publishers", "_retire", "_waiters", "closing", "entries",
+                 "is_session")  # fmt: skip
 
     def __init__(
         self,
@@ -99,8 +49,6 @@ class Lane(Registry):
         retire: Callable[[Lane], None],
     ) -> None:
         super().__init__(core, session_id, root)
-        self._core = core
-        self._root = root
         self._retire = retire
         self.reset()
 
@@ -111,11 +59,10 @@ class Lane(Registry):
         self.closing = False
         self.ended = False
         self.is_session = False
-        self._concurrent: set[asyncio.Task[None]] = set()
+        self._concurrent = set()
         self._drain: asyncio.Task[None] | None = None
         self._publishers: deque[Done] = deque()
         self._waiters: list[Done] = []
-        self._cut: Exception | None = None
 
     # -- What is under way
 
@@ -186,9 +133,10 @@ class Lane(Registry):
             raise
 
     def turn_away(self, error: Exception) -> None:
-        """Refuse all publishers that wait for room."""
+        """Refuse, and count, all publishers that wait for room."""
         for publisher in self._publishers:
             if not publisher.done():
+                self._core.counts.refused += 1
                 publisher.set_exception(error)
         self._publishers.clear()
 
@@ -202,16 +150,23 @@ class Lane(Registry):
     # -- Cutting off
 
     def cut(self, error: Exception) -> None:
-        """Interrupt everything under way, drop what waits, and count it."""
-        self._cut = error
+        """Interrupt everything under way, drop what waits, and count it.
+
+        What comes of that (failures, results) is still told to whoever listens.
+        """
+        self.cuts += 1
         self.turn_away(error)
+        self.drop(error)
+        for run in list(self._core.limiter.running(self)):
+            self._core.limiter.interrupt(run, error)
+
+    def drop(self, error: Exception) -> None:
+        """Drop, and count, the events that wait."""
         self._core.counts.dropped += len(self.entries)
         for _, _, _, done, _ in self.entries:
             if done is not None and not done.done():
                 done.set_exception(error)
         self.entries.clear()
-        for run in list(self._core.limiter.running(self)):
-            self._core.limiter.interrupt(run, error)
 
     async def gone(self, seconds: float) -> None:
         """Wait, this long at most and a moment, until what was cut off is gone."""
@@ -220,10 +175,6 @@ class Lane(Registry):
                 await self.idle(commands=True)
         except TimeoutError:
             _log.error("work of %s goes on after it was cut off", self.session_id or "the bus")
-
-    def mend(self) -> None:
-        """Handle events again after a cut."""
-        self._cut = None
 
     # -- The queue
 
@@ -257,15 +208,20 @@ class Lane(Registry):
         task = asyncio.current_task()
         entries, counts, handled = self.entries, self._core.counts, 0
         try:
-            while entries:
+            while entries or self._publishers:
+                if not entries:
+                    # One at a time: who has had a turn need not use it.
+                    self._next_publisher()
+                    await _give_way(task)
+                    continue
                 event, handlers, context, done, outer = entries.popleft()
                 if self._publishers:
                     self._next_publisher()
-                delivery = _Delivery(self, event, iter(handlers), outer)
+                delivery = Delivery(self, event, iter(handlers), outer)
                 coro = self._deliver(delivery)
                 # Stepping by next() saves a StopIteration for each event that never suspends.
-                pending = context.run(next, coro.__await__(), _ENDED)
-                if pending is not _ENDED:
+                pending = context.run(next, coro.__await__(), ENDED)
+                if pending is not ENDED:
                     delivery = await self._finish(delivery, coro, context, pending, done)
                 counts.handled += 1
                 if done is not None:
@@ -277,178 +233,6 @@ class Lane(Registry):
             if self._drain is task:
                 self._drain = None
                 self.settle()
-
-    async def _deliver(self, delivery: _Delivery) -> None:
-        """Call the handlers one after the other, unless the queue has gone on without this."""
-        event = delivery.event
-        AMBIENT.set(delivery)
-        for handler in delivery.handlers:
-            if not handler.active:
-                continue
-            if self._cut is not None:
-                self._core.counts.interrupted += 1
-                continue
-            delivery.handler = handler
-            failure: BaseException | None = None
-            try:
-                if handler.concurrent and delivery.kind == "ordered":
-                    delivery.concurrent.append(await self._start_concurrent(handler, event))
-                else:
-                    await handler.call(event)
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
-                failure = error  # reported below, with the handler's name
-            if delivery.place is None:
-                return
-            if delivery.suspended is not None:
-                failure = self._settled(delivery, delivery.suspended, failure)
-            if failure is not None:
-                self._fail(handler, event, failure)
-        delivery.place = None
-
-    async def _finish(
-        self,
-        delivery: _Delivery,
-        coro: HandlerCoroutine[None],
-        context: Context,
-        pending: object,
-        done: Done | None = None,
-    ) -> _Delivery:
-        """Finish a delivery that has suspended; return the one that came to the end."""
-        try:
-            while not await self._stepped(delivery, coro, context, pending):
-                delivery = delivery.rest()
-                context = context.copy()
-                coro = self._deliver(delivery)
-                pending = context.run(next, coro.__await__(), _ENDED)
-                if pending is _ENDED:
-                    break
-        except BaseException:
-            # Only the end of the loop comes here: handlers' own errors are dealt with.
-            self._core.counts.dropped += 1
-            if done is not None:
-                done.cancel()
-            raise
-        return delivery
-
-    @coroutine
-    def _stepped(
-        self,
-        delivery: _Delivery,
-        coro: HandlerCoroutine[None],
-        context: Context,
-        pending: object,
-    ) -> Generator[object, None, bool]:
-        """Step a delivery on, each handler that suspends under its own limit.
-
-        Returns False where a handler wouldn't stop: it goes on by itself, and others are left.
-        The task stays the queue's, so `asyncio.timeout` and task groups work in handlers.
-        """
-        while True:
-            run = delivery.suspended or self._suspend(delivery)
-            error: BaseException | None = None
-            try:
-                yield pending
-            except BaseException as thrown:  # noqa: BLE001 - the handler gets it
-                error = thrown
-            if error is not None and run.left:
-                self._leave(delivery, run, coro, context, error)
-                return False
-            try:
-                pending = run.step(context.run, coro, error)
-            except StopIteration:
-                return True
-
-    def _suspend(self, delivery: _Delivery) -> Run:
-        event, handler = delivery.event, delivery.handler
-        if handler is None:
-            message = f"nothing handles {event!r}, and yet it waits"
-            raise RuntimeError(message)
-        task = asyncio.current_task()
-        run = delivery.suspended = self._core.limiter.suspend(delivery, self, task, handler, event)
-        return run
-
-    def _settled(
-        self, delivery: _Delivery, run: Run, failure: BaseException | None
-    ) -> BaseException | None:
-        """End a handler's limit; return what it failed with, if it did.
-
-        Raises:
-            BaseException: the queue's own task was cancelled, from outside.
-        """
-        self._release(delivery)
-        cut = run.settle()
-        if cut is not None:
-            cut.__cause__ = failure
-            return cut
-        if isinstance(failure, asyncio.CancelledError) and not run.cancelled_itself():
-            raise failure
-        return failure
-
-    def _release(self, delivery: _Delivery) -> None:
-        self._core.limiter.release(delivery, self)
-        delivery.suspended = None
-
-    def _leave(
-        self,
-        delivery: _Delivery,
-        run: Run,
-        coro: HandlerCoroutine[None],
-        context: Context,
-        error: BaseException,
-    ) -> None:
-        """Go on without a handler that ignores its cancellation."""
-        delivery.place = None
-        self._release(delivery)
-        self._core.limiter.adopt(context.run, coro, error)
-        cut = run.settle()
-        if delivery.handler is not None and cut is not None:
-            context.copy().run(self._fail, delivery.handler, delivery.event, cut)
-
-    # -- Handlers outside the order
-
-    async def _start_concurrent(self, handler: Handler, event: Event) -> asyncio.Task[None]:
-        limit = self._core.settings.concurrent_per_session
-        while len(self._concurrent) >= limit:
-            await asyncio.wait(self._concurrent, return_when=asyncio.FIRST_COMPLETED)
-        alone = self._handle_alone(handler, event, copy_context())
-        task = asyncio.get_running_loop().create_task(alone, context=Context())
-        self._concurrent.add(task)
-        task.add_done_callback(self._ended_alone)
-        return task
-
-    async def _handle_alone(self, handler: Handler, event: Event, context: Context) -> None:
-        delivery = _LoneDelivery(self, event, iter((handler,)), None)
-        coro = self._deliver(delivery)
-        pending = context.run(next, coro.__await__(), _ENDED)
-        if pending is not _ENDED:
-            await self._finish(delivery, coro, context, pending)
-
-    def _ended_alone(self, task: asyncio.Task[None]) -> None:
-        self._concurrent.discard(task)
-        if not self.busy:
-            self.settle()
-
-    # -- Failures
-
-    def _fail(self, handler: Handler, event: Event, error: BaseException) -> None:
-        """Report a handler's failure once: as an event, or in the log where nobody hears that."""
-        self._core.counts.handlers_failed += 1
-        name = qualified_name(handler.callback)
-        if isinstance(event, EventHandlerFailedEvent):
-            _log.error("%s failed to handle the failure of %s", name, event.handler, exc_info=error)
-            return
-        failed = EventHandlerFailedEvent(
-            session_id=event.session_id, parent_id=event.id, event=event, handler=name, error=error
-        )
-        # After a session's last event its queue takes no more: the bus's own does.
-        lane = self._root if self.ended and self._root is not None else self
-        heard = lane.route(EventHandlerFailedEvent)
-        if not (heard or self._core.observers):
-            _log.error("%s failed to handle %r", name, event, exc_info=error)
-        self._core.observe(failed)
-        if heard:
-            # Exempt from the bound: there are at most as many as failed handlers.
-            lane.put(failed, heard)
 
 
 def _resolve(done: Done, concurrent: list[asyncio.Task[None]]) -> None:

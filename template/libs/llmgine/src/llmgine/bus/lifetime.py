@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 
 from llmgine.bus.frames import inside_bus
 from llmgine.bus.report import BusStats, StopReport
 from llmgine.bus.schedule import Schedule
 from llmgine.bus.sessions import Sessions
+from llmgine.contracts.messages import Event
 from llmgine.contracts.protocols import Registration
 from llmgine.errors import BusStoppedError, ConfigurationError, WouldDeadlockError, WrongLoopError
 from llmgine.settings import BusSettings
@@ -23,6 +25,7 @@ class Lifetime(Sessions):
     _schedule: Schedule
     _stop: asyncio.Task[StopReport] | None
     _since_start: list[Registration]
+    _unfinished: list[tuple[Event, Context]]
 
     def _set_up(self, settings: BusSettings) -> None:
         super()._set_up(settings)
@@ -30,6 +33,7 @@ class Lifetime(Sessions):
         self._schedule = Schedule(self.publish)
         self._stop = None
         self._since_start = []
+        self._unfinished = []
 
     # -- Start
 
@@ -61,6 +65,7 @@ class Lifetime(Sessions):
             for handler in lane.handlers():
                 handler.lasting = True
                 handler.wire(core.threads, core.middlewares)
+        self._deliver_unfinished()
         self._deliver_kept()
         self._schedule.start(loop)
 
@@ -74,9 +79,21 @@ class Lifetime(Sessions):
             message = "this bus runs on another event loop; stop it there first"
             raise WrongLoopError(message)
         self._stop, self._stopping = None, False
-        for lane in list(self._lanes.values()):
-            self._kept.extend((event, context) for event, _, context, _, _ in lane.entries)
+        for lane in self._lanes.values():
+            self._unfinished.extend((event, context) for event, _, context, _, _ in lane.entries)
+            self._core.counts.events -= len(lane.entries)
         self._close_down()
+
+    def _deliver_unfinished(self) -> None:
+        """Queue again what a lost loop left in the queues; observers have seen it."""
+        unfinished, self._unfinished = self._unfinished, []
+        for event, context in unfinished:
+            lane = self._lane(event.session_id)
+            handlers = lane.route(type(event))
+            if handlers:
+                context.run(lane.put, event, handlers)
+            else:
+                lane.settle()
 
     # -- Stop
 
@@ -111,6 +128,8 @@ class Lifetime(Sessions):
             lane.guard()
             lane.turn_away(_stopped())
         await self._drain()
+        for lane in self._lanes.values():
+            lane.drop(_stopped())
         report = StopReport(
             events_handled=counts.handled - handled,
             events_dropped=counts.dropped - dropped,
@@ -149,12 +168,10 @@ class Lifetime(Sessions):
         for lane in lanes:
             lane.cut(_stopped())
         await asyncio.gather(*(lane.gone(seconds) for lane in lanes))
-        for lane in lanes:
-            lane.mend()
 
     def _end_sessions(self) -> None:
         for lane in list(self._lanes.values()):
-            if lane.is_session and not lane.ended:
+            if lane.is_session:
                 self._end_session(lane, None)
 
     def _close_down(self) -> None:
@@ -201,7 +218,7 @@ class Lifetime(Sessions):
             events_queued=sum(len(lane.entries) for lane in lanes),
             events_dropped=counts.dropped,
             events_refused=counts.refused,
-            events_kept=len(self._kept),
+            events_kept=len(self._kept) + len(self._unfinished),
             events_scheduled=len(self._schedule),
             handlers_failed=counts.handlers_failed,
             handlers_interrupted=counts.interrupted,

@@ -15,7 +15,7 @@ from itertools import takewhile
 from types import coroutine
 from typing import Any, TypeAlias, TypeVar
 
-from llmgine.bus.frames import Frame, Limited, Place
+from llmgine.bus.frames import Frame, Limited, Place, SessionAmbient
 from llmgine.bus.report import Counts
 from llmgine.settings import BusSettings
 
@@ -81,6 +81,13 @@ class Run:
         """Give up waiting for the handler to heed its cancellation."""
         self.left = True
         self.cancel()
+
+    def move(self, task: asyncio.Task[Any]) -> None:
+        """Go on in another task; take back what was done to the one before."""
+        for _ in range(self.cancels):
+            self.task.uncancel()
+        self.cancels = self._cancelling = 0
+        self.task = task
 
     def step(self, step: Step, handler: HandlerCoroutine[T], error: BaseException | None) -> Any:
         """Let the handler run to its next suspension, or its end; note what it cancels."""
@@ -198,9 +205,9 @@ class Limiter:
             self._loop.call_soon_threadsafe(action, run)
 
     def watch(self, run: Run) -> None:
-        """Start a run's clock, unless it is paused."""
-        seconds = run.remaining
-        if seconds == math.inf or run.frame.pauses or run.cut is not None:
+        """Start a run's clock, unless it is paused, or over (a thread may ask late)."""
+        seconds, frame = run.remaining, run.frame
+        if seconds == math.inf or frame.pauses or frame.clock is not run or run.cut is not None:
             return
         due = self._loop.time() + seconds
         self._watched.setdefault(seconds, {})[run] = due
@@ -268,27 +275,42 @@ class Limiter:
         Not `yield from`: the bus must be able to step aside when the handler won't stop.
 
         Raises:
-            Exception: what the run was cut for, where the handler wouldn't stop.
+            BaseException: the last cancellation, where the handler wouldn't stop.
         """
         while True:
             error: BaseException | None = None
             try:
                 yield pending
-            except BaseException as thrown:  # noqa: BLE001 - the handler gets it
+            except BaseException as thrown:
                 error = thrown
-            if error is not None and run.left and run.cut is not None:
-                self.adopt(_call, handler, error)
-                raise run.cut
+            if error is not None and run.left:
+                self.adopt(run, _call, handler, error)
+                raise error
             try:
                 pending = run.step(_call, handler, error)
             except StopIteration as done:
                 return done.value
 
-    def adopt(self, step: Step, handler: HandlerCoroutine[Any], error: BaseException) -> None:
+    def adopt(
+        self, run: Run, step: Step, handler: HandlerCoroutine[Any], error: BaseException
+    ) -> None:
         """Let a handler that won't stop go on by itself, with nobody waiting for it."""
         task = self._loop.create_task(_to_the_end(step, handler, error))
         self._left.add(task)
         task.add_done_callback(self._left.discard)
+        for other in self._runs.values():
+            # The commands that it waits for go with it: their limits must not hit this task.
+            if other.task is run.task and _within(other.frame, run.frame):
+                other.move(task)
+
+
+def _within(frame: Frame, outer: Frame) -> bool:
+    ambient = frame.outer
+    while isinstance(ambient, Frame | SessionAmbient):
+        if ambient is outer:
+            return True
+        ambient = ambient.outer
+    return False
 
 
 def _call(function: Callable[[Any], object], argument: object) -> object:
@@ -298,7 +320,7 @@ def _call(function: Callable[[Any], object], argument: object) -> object:
 async def _to_the_end(step: Step, handler: HandlerCoroutine[Any], error: BaseException) -> None:
     try:
         await _thrown(step, handler, error)
-    except (Exception, asyncio.CancelledError) as end:  # noqa: BLE001 - its time is long over
+    except (Exception, SystemExit, asyncio.CancelledError) as end:
         _log.warning("a handler that ignored its cancellation has ended: %r", end)
 
 
@@ -314,5 +336,5 @@ def _thrown(
         error = None
         try:
             yield pending
-        except BaseException as thrown:  # noqa: BLE001 - the handler gets it
+        except BaseException as thrown:
             error = thrown

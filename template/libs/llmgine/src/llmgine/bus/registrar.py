@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,6 +34,13 @@ class _Undo:
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 class Registrar(Lifetime):
@@ -179,7 +187,11 @@ class Registrar(Lifetime):
 
         Raises:
             ConfigurationError: not exactly one time is given, or it can't be used.
+            WrongLoopError: the bus runs on another loop or thread.
         """
+        loop = self._core.loop
+        if loop is not None and loop.is_running() and not _runs_here(loop):
+            raise self._not_here("schedule")
         check_message_type(type(event), Event)
         return self._collect(self._schedule.add(event, at, after))
 

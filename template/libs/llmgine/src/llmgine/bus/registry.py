@@ -32,8 +32,8 @@ class Registry(Place):
         guarded: something is closing, so that publishers and callers have to be looked at.
     """
 
-    __slots__ = ("_children", "_parent", "_subscriptions", "audience", "commands", "guarded", "routes",
-                 "session_id")  # fmt: skip
+    __slots__ = ("_children", "_parent", "_subscriptions", "audience", "commands", "guarded",
+                 "routes", "session_id")  # fmt: skip
 
     def __init__(self, owner: object, session_id: str | None, parent: Registry | None) -> None:
         super().__init__(owner)

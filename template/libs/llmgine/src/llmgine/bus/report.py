@@ -8,7 +8,7 @@ __all__ = ["BusStats", "Counts", "StopReport"]
 
 
 class Counts:
-    """The counters of a bus since it was made; plain attributes, since each message touches some."""
+    """The counters of a bus since it was made; plain attributes: each message touches some."""
 
     __slots__ = (
         "commands",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Coroutine
@@ -10,9 +11,16 @@ from contextvars import Context, copy_context
 from datetime import datetime
 
 from llmgine.contracts.messages import Event
-from llmgine.errors import ConfigurationError
+from llmgine.errors import (
+    BusNotRunningError,
+    BusStoppedError,
+    ConfigurationError,
+    LlmgineError,
+)
 
 __all__ = ["Schedule", "Scheduled"]
+
+_log = logging.getLogger(__name__)
 
 # A date is compared with the system's clock this often, since that clock may be set meanwhile.
 _RECHECK = 60.0
@@ -101,10 +109,18 @@ class Schedule:
         self._forget(scheduled)
         if self._loop is not None:
             # A task of its own: the queue may be full, and a timer can't wait.
-            publishing = self._publish(scheduled.event)
+            publishing = self._publish_due(scheduled)
             task = self._loop.create_task(publishing, context=scheduled.context)
             self._publishing.add(task)
             task.add_done_callback(self._publishing.discard)
+
+    async def _publish_due(self, scheduled: Scheduled) -> None:
+        try:
+            await self._publish(scheduled.event)
+        except (BusNotRunningError, BusStoppedError):
+            self._waiting[scheduled] = None  # it was a moment late: the next start takes it up
+        except LlmgineError as error:
+            _log.error("the scheduled %r was refused: %s", scheduled.event, error)
 
 
 def _countdown(at: datetime | None, after: float | None) -> Callable[[], float]:

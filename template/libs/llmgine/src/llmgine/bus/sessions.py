@@ -86,13 +86,17 @@ class Sessions(Engine):
                 await asyncio.shield(closing)
             except asyncio.CancelledError as cancellation:
                 cancelled = cancellation
-                lane.cut(_closed(lane))
+                if not lane.ended:
+                    lane.cut(_closed(lane))
         closing.result()
         if cancelled is not None:
             raise cancelled
 
     def _end_session(self, lane: Lane, error: BaseException | None) -> None:
-        """Queue a session's last event; nothing comes after it."""
+        """Queue a session's last event, once; nothing comes after it."""
+        if lane.ended:
+            return
+        lane.closing = True
         if self._core.observers or lane.route(SessionEndEvent):
             self._tell(SessionEndEvent(session_id=lane.session_id, error=error))
         lane.ended = True
@@ -111,11 +115,11 @@ class Sessions(Engine):
         except TimeoutError:
             lane.cut(_closed(lane))
             await lane.gone(settings.cancel_grace)
-        lane.mend()
 
-    @staticmethod
-    def _forget_session(lane: Lane) -> None:
-        lane.is_session = False
+    def _forget_session(self, lane: Lane) -> None:
+        # The lane outlives its session where work that was cut off goes on in it.
+        lane.is_session = lane.closing = lane.ended = False
+        lane.guarded = self._stopping
         if lane.has_handlers:
             for handler in lane.handlers():
                 handler.cancel()
