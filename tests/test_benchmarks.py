@@ -1,0 +1,80 @@
+"""The benchmark of the bus runs, counts what arrives, and fills its place in the README."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measuring import Subject, Tally, put_between, take_turns, undelivered
+from extensions.questionnaire import ROOT
+
+PEERS = ["mediatorx", "blinker", "autogen-core", "bubus"]
+
+
+def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
+    file = tmp_path / "bus.json"
+    command = [sys.executable, "benchmarks/bus.py", "--quick", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text("utf-8"))
+    assert [row["key"] for row in report["rows"]] == [
+        "execute",
+        "observed",
+        "queued",
+        "in_flight",
+        "publish_1",
+        "publish_10",
+        "session",
+        "growth",
+        "event_memory",
+        "session_memory",
+        "handlers",
+    ]
+    for row in report["rows"]:
+        assert row["title"] in done.stdout
+        assert row["figures"]["llmgine"] >= 0
+        assert row["verdict"] in {"stretch", "yes", "missed", "-"}
+        assert list(row["figures"]) == ["llmgine", "no bus", *PEERS]
+    assert report["deliveries"] > 1000
+    assert report["wrong_deliveries"] == []
+    assert list(report["peers"]) == PEERS
+    missing = [name for name, version in report["peers"].items() if version is None]
+    for name in missing:
+        assert re.search(rf"^Not installed, .*{name}", done.stdout, re.MULTILINE)
+
+
+def test_the_readme_shows_the_rows_that_are_measured() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    shown = re.search(r"<!-- benchmarks:bus -->(.*)<!-- /benchmarks:bus -->", readme, re.DOTALL)
+    assert shown is not None
+    titles = re.findall(r'Row\(\s*"\w+",\s*f?"([^"]+)"', (ROOT / "benchmarks/bus.py").read_text())
+    assert len(titles) == 11
+    for title in titles:
+        assert f"| {title.replace('{IN_FLIGHT}', '100')} |" in shown[1]
+
+
+@pytest.mark.parametrize(("heard", "lines"), [(2, 0), (1, 1)])
+async def test_a_delivery_that_is_missing_or_doubled_is_told(heard: int, lines: int) -> None:
+    tally = Tally()
+
+    async def run(operations: int) -> None:
+        for number in range(operations * 2):
+            await tally.hear(number)
+
+    subject = Subject("row", "name", 5, run, lambda: tally.count, each=heard)
+    await take_turns([subject], 3)
+    assert subject.done == 15
+    assert subject.best > 0
+    assert len(undelivered([subject])) == lines
+
+
+def test_a_table_replaces_the_one_before(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- x -->\nold\n<!-- /x -->\nbelow\n", "utf-8")
+    put_between(page, "x", "new")
+    assert page.read_text("utf-8") == "above\n<!-- x -->\nnew\n<!-- /x -->\nbelow\n"
+    with pytest.raises(ValueError, match=r"page\.md has no place for y"):
+        put_between(page, "y", "new")
