@@ -426,7 +426,8 @@ def _notes(report: dict[str, Any]) -> str:
         f"{report['deliveries']:,} deliveries, {len(report['wrong_deliveries'])} counts wrong.",
     ]
     if found:
-        lines.append(f"Beside it: {found}. A dash: nothing comparable (bubus queues 50 events at most).")
+        dash = "A dash: nothing comparable (bubus queues 50 events at most)."
+        lines.append(f"Beside it: {found}. {dash}")
     if missing:
         lines.append(f"Not installed, so not measured: {missing}.")
     return "\n".join(lines)
