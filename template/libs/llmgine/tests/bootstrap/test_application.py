@@ -328,6 +328,7 @@ async def refusal(config: ApplicationConfig, **parts: object) -> str:
         ("no_such_module:x", "'no_such_module:x' can't be imported: No module named"),
         ("elsewhere:no", "expected a function 'no' in elsewhere, found none"),
         ("elsewhere:number", "expected a function 'number' in elsewhere, found none"),
+        ("os:getcwd", "provider.name: expected a factory that takes the ApplicationConfig, found"),
         ("elsewhere:wrong", "expected a LLMProvider, found an object of type int"),
     ],
 )
@@ -347,7 +348,9 @@ async def test_a_wrong_store_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("part", "text"),
     [
-        ({"provider": 3}, "provider: expected a part or a factory, found a int"),
+        ({"provider": 3}, "provider: expected a part or a factory, found an object of type int"),
+        ({"handlers": [Keeper]}, "handlers: expected a factory that takes the ApplicationConfig"),
+        ({"context": int}, "context: expected a factory that takes the ApplicationConfig, found"),
         ({"tools": _three}, "tools: expected a ToolExecutor, found an object of type int"),
         ({"context": ScriptedProvider([])}, "context: expected a part or a factory"),
         ({"handlers": [_three]}, "handlers: expected a ObservabilityEventHandler"),
@@ -356,6 +359,18 @@ async def test_a_wrong_store_is_one_line() -> None:
 )
 async def test_a_part_that_doesn_t_fit_is_refused(part: dict[str, object], text: str) -> None:
     assert (await refusal(quiet_config(), **part)).startswith(text)
+
+
+@pytest.mark.parametrize("given", [3, _three])
+def test_a_bus_that_doesn_t_fit_is_refused(given: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"^bus: expected .* found an object of type int$"):
+        ApplicationBootstrap(quiet_config(), bus=given)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("path", ["", "."])
+async def test_a_folder_is_no_event_file(path: str) -> None:
+    line = await refusal(quiet_config(file={"enabled": True, "path": path}))
+    assert line == f"file.path: expected a file, found the folder {Path.cwd()}"
 
 
 def test_a_setup_that_would_have_to_be_awaited_is_refused() -> None:

@@ -309,6 +309,10 @@ def test_the_source_that_won_is_the_one_that_is_named(
             "LLMGINE_PROVIDER",
             "LLMGINE_PROVIDER: no such setting; did you mean LLMGINE_PROVIDER__NAME?",
         ),
+        (
+            "LLMGINE_PROVIDER__OPTIONS",
+            "LLMGINE_PROVIDER__OPTIONS: no such setting; give each key a variable of its own, LLM",
+        ),
         ("LLMGINE_", "LLMGINE_: no such setting; there are LLMGINE_BUS, LLMGINE_CONSOLE,"),
     ],
 )

@@ -172,6 +172,11 @@ def test_an_error_tells_where_it_happened() -> None:
     assert re.search(r"ValueError: city is empty  \S*test_console\.py:\d+$", line)
 
 
+def test_a_long_error_still_tells_where_it_happened() -> None:
+    (line,) = printed(SessionEndEvent(error=raised(ValueError("x" * 5000))))
+    assert re.search(r"ValueError: x+\.\.\.  \S*test_console\.py:\d+$", line)
+
+
 def test_an_error_in_a_library_points_to_the_code_that_called_it() -> None:
     with pytest.raises(ValueError, match="Expecting value") as caught:
         json.loads("nowhere")
@@ -292,6 +297,8 @@ def test_secrets_are_not_shown() -> None:
         SessionEndEvent(error=raised(OSError("refused: Bearer hunter2hunter2"))),
         result(Ask(), value="token: hunter2"),
         LogEvent(text="x" * 150 + " password=hunter2"),
+        LogEvent(text="x", attributes={"auth": "hunter2", "pass": "hunter2"}),
+        SessionEndEvent(error=raised(OSError("x" * 130 + " db://user:hunter2hunter2@host"))),
     ]
     assert "hunter2" not in "".join(printed(*events, content=True))
 

@@ -420,6 +420,7 @@ def test_secrets_are_redacted_wherever_they_are() -> None:
         ToolCall(id="1", name="t", arguments=json.dumps({"api_key": "hunter2", "x": secret})),
         f"{secret} " + "x" * 2_000_000,
         types.SimpleNamespace(key=secret),
+        types.SimpleNamespace(long="x" * 950, url="db://user:hunter2hunter2hunter2@host"),
     ]
     for value in values:
         for dumps in ENCODERS:

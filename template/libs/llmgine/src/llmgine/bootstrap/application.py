@@ -14,7 +14,7 @@ from typing import Self
 
 from llmgine.bootstrap.config import ApplicationConfig
 from llmgine.bootstrap.signals import SignalWatch
-from llmgine.bootstrap.wiring import Factory, Maker, fitting
+from llmgine.bootstrap.wiring import Factory, Maker, called, fitting
 from llmgine.bus import MessageBus
 from llmgine.contracts import ContextStore, LLMProvider, Registration, ToolExecutor
 from llmgine.errors import BusNotRunningError, ConfigurationError, WouldDeadlockError
@@ -248,7 +248,9 @@ def _chosen_bus(
 ) -> MessageBus:
     if given is None:
         return MessageBus()
-    return given if isinstance(given, MessageBus) else fitting("bus", MessageBus, given(config))
+    if isinstance(given, MessageBus):
+        return given
+    return fitting("bus", MessageBus, called("bus", given, config))
 
 
 def _cancel_all(registered: Iterable[Registration]) -> None:

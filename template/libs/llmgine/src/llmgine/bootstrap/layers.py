@@ -168,6 +168,8 @@ def _walk(values: Mapping[str, object], shape: Shape, prefix: str) -> Iterator[t
 
 
 def _nearest(layer: Layer, name: str, shape: Shape) -> str:
+    if f"{name}." in shape:
+        return f"give each key a variable of its own, {layer.spelled(name)}__<KEY>"
     groups = sorted({each.partition(".")[0] for each in shape})
     known = [each.rstrip(".") for each in shape]
     if layer.variables is None:

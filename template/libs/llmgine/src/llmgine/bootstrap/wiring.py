@@ -17,7 +17,7 @@ from llmgine.contracts import Publisher
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 
-__all__ = ["Factory", "Maker"]
+__all__ = ["Factory", "Maker", "called", "fitting"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -152,12 +152,7 @@ class Maker:
 
     def _called(self, what: str, factory: object) -> object:
         """Call a factory with the settings, and with the bus where it has a parameter for it."""
-        if not callable(factory):
-            found = type(factory).__name__
-            raise ConfigurationError(f"{what}: expected a part or a factory, found a {found}")
-        if "publisher" in inspect.signature(factory).parameters:
-            return factory(self._config, publisher=self._publisher)
-        return factory(self._config)
+        return called(what, factory, self._config, publisher=self._publisher)
 
     async def _leave(self, what: str, inner: AsyncExitStack) -> None:
         """Leave a part; one that hangs must not keep the application from stopping."""
@@ -177,6 +172,25 @@ async def _take_out(
     for report in await asyncio.gather(*map(client.remove_handler, ours)):
         if report.dropped or report.unconfirmed:
             _log.warning("observability: %s", report)
+
+
+def called(what: str, factory: object, config: ApplicationConfig, **offered: object) -> object:
+    """Call a factory with the settings, and with what is offered where it has parameters for it.
+
+    Raises:
+        ConfigurationError: it can't be called so.
+    """
+    if not callable(factory):
+        found = f"an object of type {type(factory).__name__}"
+        raise ConfigurationError(f"{what}: expected a part or a factory, found {found}")
+    try:
+        signature = inspect.signature(factory)
+        taken = {name: each for name, each in offered.items() if name in signature.parameters}
+        signature.bind(config, **taken)
+    except (TypeError, ValueError) as error:  # the latter where built-ins don't say what they take
+        text = f"{what}: expected a factory that takes the ApplicationConfig, found: {error}"
+        raise ConfigurationError(text) from None
+    return factory(config, **taken)
 
 
 def fitting(what: str, kind: type[T], part: object) -> T:

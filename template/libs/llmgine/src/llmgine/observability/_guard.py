@@ -80,7 +80,9 @@ class SparseLog:
 
 
 def _write(line: str, error: BaseException | None) -> None:
-    if error is not None:
+    if isinstance(error, OSError):
+        line += f": {redact_text(str(error))}"  # which file, and why: all there is to know
+    elif error is not None:
         # Not by `exc_info`: what a handler raises may quote a secret.
         line += "\n" + redact_text("".join(traceback.format_exception(error))).rstrip()
     _log.warning("%s", line)

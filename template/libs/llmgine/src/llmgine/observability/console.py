@@ -209,7 +209,7 @@ class _Style:
     def _tail(self, about: Description, *, content: bool) -> str:
         tail = f"  {_clean(about.facts)}" if about.facts else ""
         if about.error is not None:
-            tail += f"  {self._coloured(_RED, _clean(_error(about.error)))}"
+            tail += f"  {self._coloured(_RED, _error(about.error))}"
         if content and about.content:
             tail += f"  {_clean(about.content)}"
         return tail
@@ -267,8 +267,9 @@ def _clock_second(seconds: int) -> str:
 def _error(error: BaseException) -> str:
     text = attempt(str, error)
     kind = type(error).__name__
-    shown = kind if isinstance(text, Caught) or not text else f"{kind}: {text[:_MAX_TEXT]}"
-    return f"{shown}  {_place(error)}".rstrip()
+    shown = kind if isinstance(text, Caught) or not text else f"{kind}: {text}"
+    # Apart, so that a long text doesn't push the place out.
+    return f"{_clean(shown)}  {_clean(_place(error))}".rstrip()
 
 
 _NOT_OURS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"))

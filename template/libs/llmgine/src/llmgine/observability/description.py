@@ -11,6 +11,7 @@ from llmgine.contracts import events as kinds
 from llmgine.contracts.llm import Usage
 from llmgine.contracts.messages import Event, Status
 from llmgine.observability._guard import Caught, attempt
+from llmgine.observability.redaction import hidden, is_secret_key
 
 __all__ = ["Description", "Mark", "describe", "duration_text"]
 
@@ -72,7 +73,10 @@ def _mark(error: BaseException | None) -> Mark:
 
 
 def _pairs(attributes: Mapping[str, kinds.AttributeValue]) -> str:
-    return " ".join(f"{name}={value}" for name, value in attributes.items())
+    return " ".join(
+        f"{name}={hidden(value) if is_secret_key(name) else value}"
+        for name, value in attributes.items()
+    )
 
 
 _BY_STATUS: Final[dict[Status, Mark]] = {

@@ -23,6 +23,7 @@ from time import monotonic, sleep
 
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event
+from llmgine.errors import ConfigurationError
 from llmgine.observability._guard import SparseLog
 from llmgine.observability.encoder import EventEncoder
 from llmgine.observability.handler import ObservabilityEventHandler
@@ -83,7 +84,13 @@ class FileEventHandler(ObservabilityEventHandler):
 
 
 def build(settings: FileSettings) -> FileEventHandler:
-    """Make the handler from its settings."""
+    """Make the handler from its settings.
+
+    Raises:
+        ConfigurationError: the path is a folder's.
+    """
+    if settings.path.is_dir():
+        raise ConfigurationError(f"file.path: expected a file, found the folder {settings.path}")
     return FileEventHandler(settings)
 
 
@@ -137,8 +144,9 @@ class _SharedFile:
                 descriptor = self._prepare(len(line))
             whole = b"\n" + line if self._torn else line
             written = os.write(descriptor, whole)
-        except OSError:
+        except OSError as error:
             self.close()  # to open and to inspect it anew, whatever has happened
+            error.filename = error.filename or str(self._path)
             raise
         self._size += written
         self._torn = written < len(whole)

@@ -243,7 +243,8 @@ def _shown(value: object) -> str:
     text = attempt(repr, value)
     if isinstance(text, Caught):
         return f"<repr of {_name_of(type(value))} raised {type(text.error).__name__}>"
-    return text[:_MAX_REPR]
+    # Redacted first: half a secret may not look like one any more.
+    return redact_text(text[:_MAX_TEXT])[:_MAX_REPR]
 
 
 def _is_encodable(text: str) -> bool:
