@@ -72,6 +72,7 @@ from llmgine.contracts.protocols import (
 )
 from llmgine.contracts.publishing import tell
 from llmgine.contracts.stream import ResponseBuilder, closing, fold, fold_stream, unfold
+from llmgine.errors import ProviderError
 
 __all__ = [
     "Bus",
@@ -104,6 +105,7 @@ __all__ = [
     "Part",
     "PartEnd",
     "ProviderCapabilities",
+    "ProviderError",
     "Publisher",
     "RefusalPart",
     "Registration",

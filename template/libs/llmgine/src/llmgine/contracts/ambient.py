@@ -39,7 +39,8 @@ def _nowhere() -> Ambient:
     return ambient
 
 
-AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=_nowhere())
+_NOWHERE = _nowhere()
+AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=_NOWHERE)
 
 
 def current_session_id() -> str | None:

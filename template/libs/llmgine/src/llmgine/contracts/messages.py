@@ -46,7 +46,7 @@ class Message:
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         # The zero-argument form of super fails in a class that slots have made anew.
-        super(Message, cls).__init_subclass__(**kwargs)  # noqa: UP008
+        super(Message, cls).__init_subclass__(**kwargs)
         # A subclass's own dataclass decorator would compare by fields; it keeps what it finds.
         if "__eq__" not in cls.__dict__:
             cls.__eq__ = object.__eq__
