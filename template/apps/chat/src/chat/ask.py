@@ -1,18 +1,26 @@
-"""One question from elsewhere, one answer."""
+"""One question from elsewhere, one answer; and how a program ends: by itself, or by a signal."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
+from collections.abc import Coroutine
+from typing import TypeVar
 
 import assistant
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
 from llmgine.bus import BusSession
 
-from chat.ending import FAILED, OK, SIGNALLED, or_signal
 from chat.screen import Screen
 from chat.turn import TurnView
 
-__all__ = ["ask"]
+__all__ = ["OK", "SIGNALLED", "USAGE", "ask", "or_signal"]
+
+OK, FAILED, USAGE = 0, 1, 2
+SIGNALLED = 128
+"""Added to a signal's number, as shells do."""
+
+T = TypeVar("T")
 
 
 async def ask(config: ApplicationConfig, session_id: str | None, text: str) -> int:
@@ -27,3 +35,21 @@ async def ask(config: ApplicationConfig, session_id: str | None, text: str) -> i
         return SIGNALLED + outcome
     # None: somebody asked the application to stop.
     return OK if outcome in {"ok", None} and not screen.broken else FAILED
+
+
+async def or_signal(
+    app: ApplicationBootstrap, work: Coroutine[object, object, T], *signals: signal.Signals
+) -> T | signal.Signals | None:
+    """Return what the work does, or the signal that came first; then the work is cancelled."""
+    running = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(app.run_until_signal(*signals))
+    try:
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            return running.result()
+        running.cancel()
+        await asyncio.wait({running})
+        return waiting.result()
+    finally:
+        running.cancel()
+        waiting.cancel()

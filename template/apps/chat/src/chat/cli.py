@@ -16,9 +16,8 @@ from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
 from llmgine.errors import InvalidSessionIdError
 from rich.console import Console
 
-from chat.ask import ask
-from chat.ending import USAGE
-from chat.text import decoded, printable
+from chat.ask import USAGE, ask
+from chat.screen import decoded, printable
 from chat.trace import TraceError, session_tree
 
 __all__ = ["app", "main"]

@@ -10,8 +10,7 @@ from llmgine.bootstrap import ApplicationBootstrap
 from rich.table import Table
 from rich.text import Text
 
-from chat.screen import Screen
-from chat.text import printable
+from chat.screen import Screen, printable
 from chat.trace import TraceError, session_tree
 
 __all__ = ["Commands"]

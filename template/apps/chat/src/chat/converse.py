@@ -1,29 +1,32 @@
-"""A conversation at a terminal."""
+"""A conversation at a terminal, with a prompt whose history stays between runs."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import assistant
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
 from llmgine.bus import BusSession
 from prompt_toolkit import PromptSession
+from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from rich.text import Text
 
+from chat.ask import OK, SIGNALLED, or_signal
 from chat.commands import Commands
-from chat.ending import OK, SIGNALLED, or_signal
-from chat.prompt import make_prompt
-from chat.screen import Screen
-from chat.text import decoded, printable
+from chat.screen import Screen, decoded, printable
 from chat.turn import TurnView
 
 __all__ = ["converse"]
 
+_FOLDER, _FILE = ".llmgine", "chat-history"
 _ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -62,7 +65,7 @@ class _Talk:
         self._screen = screen
         self._view = TurnView(session, screen)
         self._commands = Commands(app, session.session_id, screen)
-        self._prompt: PromptSession[str] = make_prompt(app.config.folder)
+        self._prompt: PromptSession[str] = _make_prompt(app.config.folder)
 
     async def run(self) -> None:
         """Answer line after line, until the end of input."""
@@ -103,3 +106,40 @@ class _Talk:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+class _PrivateHistory(FileHistory):
+    """A history file for its owner's eyes; it gives up, silently, where it can't be kept."""
+
+    def load_history_strings(self) -> Iterable[str]:
+        """Return what was typed before, latest first."""
+        try:
+            return list(super().load_history_strings())
+        except OSError:
+            return []
+
+    def store_string(self, string: str) -> None:
+        """Append a line."""
+        try:
+            super().store_string(decoded(string))
+        except OSError:
+            return  # a full disk is no reason to end a conversation
+
+
+def _make_prompt(folder: Path) -> PromptSession[str]:
+    """Return a prompt whose history lies in the run-time folder below `folder`."""
+    return PromptSession(
+        message=FormattedText([("bold", "you> ")]),
+        history=_history(folder / _FOLDER / _FILE),
+        enable_open_in_editor=False,
+    )
+
+
+def _history(path: Path) -> History:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600))
+        path.chmod(0o600)
+    except OSError:
+        return InMemoryHistory()
+    return _PrivateHistory(path)

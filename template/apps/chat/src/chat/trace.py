@@ -13,7 +13,7 @@ from llmgine.bootstrap import ApplicationConfig
 from rich.text import Text
 from rich.tree import Tree
 
-from chat.text import printable
+from chat.screen import printable
 
 __all__ = ["TraceError", "session_tree"]
 
