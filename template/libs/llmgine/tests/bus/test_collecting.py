@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-
 from llmgine.bus import MessageBus
 from llmgine.contracts import Command, Event, Message
 from llmgine.contracts.protocols import CallNext

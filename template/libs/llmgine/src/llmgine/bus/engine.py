@@ -168,7 +168,9 @@ class Engine:
         Both go to those who listened at the start, whatever changes meanwhile.
         """
         if audience is not NOBODY:
-            while lane.full and not inside_bus(self._core, ambient=frame.outer):
+            # An id without a lane is given the root's handlers, but not the root's queue.
+            own = lane.session_id == command.session_id
+            while own and lane.full and not inside_bus(self._core, ambient=frame.outer):
                 await self._room(lane)
         on_start, on_end = audience
         self._tell(command_started(command), on_start)

@@ -210,9 +210,10 @@ class Lane(Deliverer):
         try:
             while entries or self._publishers:
                 if not entries:
-                    # One at a time: who has had a turn need not use it.
-                    self._next_publisher()
+                    # Who has a turn need not use it: then the next one gets it.
                     await _give_way(task)
+                    if not entries:
+                        self._next_publisher()
                     continue
                 event, handlers, context, done, outer = entries.popleft()
                 if self._publishers:

@@ -116,17 +116,22 @@ class Lifetime(Sessions):
             self._forget_loop(loop)
             return StopReport(events_scheduled=len(self._schedule))
         if self._stop is None:
-            self._stop = loop.create_task(self._shut_down())
+            self._stop = self._begin_to_stop(loop)
         return await asyncio.shield(self._stop)
 
-    async def _shut_down(self) -> StopReport:
-        began, counts = time.perf_counter(), self._core.counts
-        handled, dropped, interrupted = counts.handled, counts.dropped, counts.interrupted
+    def _begin_to_stop(self, loop: asyncio.AbstractEventLoop) -> asyncio.Task[StopReport]:
+        """Take no new work from this moment on."""
         self._stopping = True
         self._schedule.stop()
         for lane in self._lanes.values():
             lane.guard()
             lane.turn_away(_stopped())
+        counts = self._core.counts
+        before = (counts.handled, counts.dropped, counts.interrupted)
+        return loop.create_task(self._shut_down(before, time.perf_counter()))
+
+    async def _shut_down(self, before: tuple[int, int, int], began: float) -> StopReport:
+        counts, (handled, dropped, interrupted) = self._core.counts, before
         await self._drain()
         for lane in self._lanes.values():
             lane.drop(_stopped())
