@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from llmgine.bootstrap.config import ApplicationConfig
-from llmgine.bootstrap.signals import SignalWatch
+from llmgine.bootstrap.exits import SignalWatch
 from llmgine.bootstrap.wiring import Factory, Maker, called, fitting
 from llmgine.bus import MessageBus
 from llmgine.contracts import ContextStore, LLMProvider, Registration, ToolExecutor

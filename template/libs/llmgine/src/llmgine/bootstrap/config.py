@@ -14,8 +14,7 @@ from pydantic_settings import (
 )
 
 from llmgine.bootstrap.layers import PREFIX, Layer, merged, problems, shape_of, shown
-from llmgine.bootstrap.location import Location, locate
-from llmgine.bootstrap.sources import read
+from llmgine.bootstrap.sources import Location, locate, read
 from llmgine.bootstrap.wording import lines, place
 from llmgine.errors import ConfigurationError
 from llmgine.settings import (

@@ -93,9 +93,7 @@ PROVIDERS = Room(
     answers={"local": "provider: local"},
     helpers=frozenset({"observed", "samples", "scripted_answers"}),
 )
-STORES = Room(
-    setting="context.store", package="llmgine.context", helpers=frozenset({"copies", "window"})
-)
+STORES = Room(setting="context.store", package="llmgine.context", helpers=frozenset({"window"}))
 
 
 def named_factory(setting: str, path: str) -> Build:

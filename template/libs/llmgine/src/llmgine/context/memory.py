@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from threading import Lock
 
-from llmgine.context.copies import copied
-from llmgine.context.window import history_window
+from llmgine.context.window import copied, history_window
 from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
 from llmgine.contracts.publishing import tell
 from llmgine.errors import VersionConflictError
