@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -40,6 +41,7 @@ from llmgine.contracts import (
     ToolResult,
     Usage,
 )
+from llmgine.errors import CallCancelledError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.observability.console import ConsoleEventHandler, build
 from llmgine.observability.description import duration_text
@@ -170,6 +172,28 @@ def test_an_error_tells_where_it_happened() -> None:
     (line,) = printed(result(Ask(), status="error", error=raised(ValueError("city is empty"))))
     assert "✘" in line
     assert re.search(r"ValueError: city is empty  \S*test_console\.py:\d+$", line)
+
+
+def test_a_cancelled_call_is_no_failure() -> None:
+    call = LLMCallResultEvent(
+        call_id="c", provider="p", error=CallCancelledError("cut"), duration=1.0
+    )
+    command = result(Ask(), status="cancelled", error=asyncio.CancelledError())
+    for line in printed(call, command):
+        assert "⊘" in line
+        assert "CancelledError" not in line
+
+
+@pytest.mark.parametrize(("columns", "longest"), [("80", 80), ("200", 90)])
+def test_a_narrow_terminal_has_narrow_columns(
+    monkeypatch: pytest.MonkeyPatch, columns: str, longest: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    terminal = Terminal()
+    handler = ConsoleEventHandler(ConsoleSettings(), terminal)
+    handler.handle(ChatHistoryUpdatedEvent(length=1234, session_id="s"))
+    (line,) = ANSI.sub("", terminal.getvalue()).splitlines()
+    assert longest - 15 < len(line) <= longest
 
 
 def test_a_long_error_still_tells_where_it_happened() -> None:
@@ -335,6 +359,7 @@ def test_wide_characters_keep_the_columns() -> None:
 
 
 def test_colour_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     event = result(Ask(session_id="s"), status="error", error=OSError("x"), duration=2.0)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Final, TextIO, TypeAlias
 from unicodedata import east_asian_width
 from zlib import crc32
@@ -34,7 +35,8 @@ __all__ = ["ConsoleEventHandler", "Stream", "build"]
 Stream: TypeAlias = TextIO | Callable[[], TextIO | None]
 """Where lines go: a stream, or a function that says which, asked anew for each line."""
 
-_LABEL_WIDTH = 46
+_LABEL_WIDTH, _NARROW_LABEL = 46, 34
+_WIDE = 110
 _DURATION_WIDTH = 8
 _MAX_TEXT = 160
 _MAX_READ = 4096
@@ -162,8 +164,11 @@ def build(settings: ConsoleSettings) -> ConsoleEventHandler:
 class _Style:
     """How lines look on one stream."""
 
-    def __init__(self, *, colour: bool, unicode: bool, encoding: str = "ascii") -> None:
+    def __init__(
+        self, *, colour: bool, unicode: bool, encoding: str = "ascii", label: int = _LABEL_WIDTH
+    ) -> None:
         self._colour = colour
+        self._label = label
         self._unicode = unicode
         self._encoding = encoding
         self._marks: Final = _MARKS if unicode else _ASCII_MARKS
@@ -176,7 +181,7 @@ class _Style:
         mark = self._marks[about.mark]
         name = type(event).__name__
         label = _clean_often(f"{name} {about.subject}" if about.subject else name)
-        room = _LABEL_WIDTH - len(bars) - len(mark) - 1 - _width(label)
+        room = self._label - len(bars) - len(mark) - 1 - _width(label)
         time_shown = _clock(event.timestamp)
         session_shown = f"{_clean_often(session)[-4:]:4}" if session else "-   "
         mark_colour = _MARK_COLOURS.get(about.mark, "")
@@ -224,7 +229,9 @@ def _style_for(stream: TextIO, settings: ConsoleSettings) -> _Style:
     colour = settings.colour == "always"
     if settings.colour == "auto" and not os.environ.get("NO_COLOR"):
         colour = stream.isatty() and os.environ.get("TERM") != "dumb"
-    return _Style(colour=colour, unicode=unicode, encoding=encoding)
+    narrow = stream.isatty() and get_terminal_size().columns < _WIDE
+    label = _NARROW_LABEL if narrow else _LABEL_WIDTH
+    return _Style(colour=colour, unicode=unicode, encoding=encoding, label=label)
 
 
 # Texts and numbers as they are shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal
 from llmgine.contracts import events as kinds
 from llmgine.contracts.llm import Usage
 from llmgine.contracts.messages import Event, Status
+from llmgine.errors import CallCancelledError
 from llmgine.observability._guard import Caught, attempt
 from llmgine.observability.redaction import hidden, is_secret_key
 
@@ -69,6 +71,8 @@ def _tokens(usage: Usage) -> str:
 
 
 def _mark(error: BaseException | None) -> Mark:
+    if isinstance(error, CancelledError | CallCancelledError):
+        return "cancelled"
     return "ok" if error is None else "failed"
 
 
@@ -97,7 +101,7 @@ def _command_result(event: kinds.CommandResultEvent) -> Description:
         mark=_BY_STATUS[result.status],
         subject=type(event.command).__name__,
         duration=result.duration,
-        error=result.error,
+        error=None if result.status == "cancelled" else result.error,
         content=result.value if isinstance(result.value, str) else "",
         ends=event.command.id,
     )
@@ -123,12 +127,13 @@ def _llm_result(event: kinds.LLMCallResultEvent) -> Description:
         facts.append(f"first {duration_text(event.time_to_first_chunk)}")
     if response is not None:
         facts.append(response.finish_reason)
+    mark = _mark(event.error)
     return Description(
-        mark=_mark(event.error),
+        mark=mark,
         subject=(response.model if response is not None else "") or event.provider,
         duration=event.duration,
         facts="  ".join(filter(None, facts)),
-        error=event.error,
+        error=None if mark == "cancelled" else event.error,
         content=response.text if response is not None else "",
         ends=event.call_id,
     )
