@@ -110,7 +110,12 @@ def run() -> Run:
     """Run a command line in a folder and return what it printed; it must succeed."""
 
     def run_in(
-        folder: Path, command: str, *, environment: Mapping[str, str] | None = None, **options: Any
+        folder: Path,
+        command: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        typed: str = "",
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(  # noqa: S602 - as somebody would type it
             command,
@@ -118,7 +123,7 @@ def run() -> Run:
             check=False,
             cwd=folder,
             env={**os.environ, **(environment or {})},
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             **options,

@@ -66,7 +66,8 @@ def test_every_command_of_the_first_steps_works_as_printed(project: Copy, run: R
     commands = _commands(folder)
     assert len(commands) == 4
     for command in commands:
-        run(folder, command)
+        # The conversation is typed into; it ends with its input.
+        run(folder, command, typed="Hello\n" if command == "uv run chat" else "")
     staged = git(folder, "diff", "--cached", "--name-only").splitlines()
     assert {"uv.lock", "README.md"} <= set(staged)
     assert not [path for path in staged if path.startswith((".llmgine", ".venv"))]
