@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -49,8 +50,9 @@ from llmgine.contracts.llm import (
 from llmgine.contracts.messages import CommandResult, Message
 from llmgine.errors import CodecError
 
-# Every text that Python can hold, lone surrogates and their pairs included.
-texts = st.text(st.characters(codec=None), max_size=12) | st.just("\ud83d\ude00")
+# Lone surrogates included; two in a row JSON would join, and the codec refuses.
+_pair = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+texts = st.text(st.characters(codec=None), max_size=12).filter(lambda text: not _pair.search(text))
 keys = st.text(max_size=6) | st.sampled_from(["type", "value", "type_"])
 names = st.sampled_from(["TextPart", "$float", "$dict", "object", "Unheard"])
 floats = st.floats(allow_nan=False)

@@ -2,7 +2,8 @@
 
 A class is written under its name, `{"type": "TextPart", "text": "Hello", ...}`, and every value
 read is checked against the types that its class declares. All contracts of the spine are known;
-your own commands, events, dataclasses and enumerations are registered once:
+your own commands, events, dataclasses and enumerations are registered once, and so are those that
+their fields hold:
 
     @register
     @dataclass(frozen=True, kw_only=True)
@@ -11,8 +12,9 @@ your own commands, events, dataclasses and enumerations are registered once:
 
     greet = decode(encode(Greet(name="Ada")), Greet)
 
-What JSON lacks has a form of its own: bytes are base64, dates ISO 8601, numbers that aren't
-finite `{"type": "$float", "value": "nan"}`; the text is always strict JSON in UTF-8. A live
+What JSON lacks has a form of its own, such as `{"type": "$bytes", "value": "aGk="}` (base64) or
+`{"type": "$float", "value": "nan"}`. Where a field declares one such class alone the value stands
+bare: a tuple as an array, bytes and dates as texts. The text is always strict JSON in UTF-8. A live
 exception is written as an `ErrorInfo`, and read as that. A message part that a newer version wrote
 is read as an `OpaquePart`, and written again as it came.
 
@@ -23,28 +25,39 @@ no name in it is imported or looked up outside the register.
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import is_dataclass
+from enum import Enum, Flag
+from pathlib import Path
+from threading import Lock
 from types import ModuleType
-from typing import NoReturn, TypeVar, overload
+from typing import NoReturn, TypeGuard, TypeVar, overload
 
 from llmgine.contracts import chat, events, llm, messages
-from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.codec._hints import Shapes
-from llmgine.contracts.codec._records import NEWER
-from llmgine.contracts.codec._registry import Registry
-from llmgine.contracts.codec._shape import MAX_DEPTH, Misfit, is_deep
-from llmgine.errors import CodecError
+from llmgine.contracts.chat import JsonValue, OpaquePart
+from llmgine.contracts.codec._declared import ARRAYS, TAG, TEXT_FORMS, TEXTS, Form, Misfit, declared
+from llmgine.contracts.error_info import ErrorInfo
+from llmgine.errors import CodecError, UndecoratedMessageError
 
 __all__ = ["MAX_BYTES", "NEWER", "decode", "encode", "register", "registered_types"]
 
 MAX_BYTES = 64 * 1024 * 1024
 """The longest text that is written or read."""
+NEWER = "llmgine.newer"
+"""The `provider` of an `OpaquePart` that stands for a part which this version doesn't know."""
 
 ClassT = TypeVar("ClassT", bound=type)
 ValueT = TypeVar("ValueT")
 
-_registry = Registry()
-_shapes = Shapes(_registry)
+_MAX_DEPTH = 100
+_ERROR = "ErrorInfo"
+_NAME = re.compile(r"[A-Z][A-Za-z0-9_.]*")
+
+_types: dict[str, type[object]] = {}
+_names: dict[type[object], str] = {}
+_lock = Lock()
 
 
 @overload
@@ -65,13 +78,39 @@ def register(*kinds: type, name: str | None = None) -> type | None:
     if name is not None and len(kinds) != 1:
         raise CodecError("`name` goes with a single class")
     for kind in kinds:
-        _registry.add(kind, name)
+        _add(kind, kind.__name__ if name is None else name)
     return kinds[0] if len(kinds) == 1 else None
+
+
+def _add(kind: type[object], name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise CodecError(
+            f"{name!r} can't be registered: a name starts with a capital letter, "
+            "followed by letters, digits, `_` or `.`"
+        )
+    if not issubclass(kind, Enum):
+        if not is_dataclass(kind):
+            raise CodecError(f"{kind.__qualname__} is neither a dataclass nor an Enum")
+        if "__dataclass_fields__" not in vars(kind):
+            raise UndecoratedMessageError(kind)
+    with _lock:
+        holder = _types.get(name, kind)
+        # A class that was made anew, by a module that is loaded again, may follow itself.
+        same = (holder.__module__, holder.__qualname__) == (kind.__module__, kind.__qualname__)
+        if name == _ERROR or not same:
+            raise CodecError(
+                f"the name {name!r} is taken; register {kind.__qualname__} under another: "
+                f"register({kind.__qualname__}, name=...)"
+            )
+        if _names.get(kind, name) != name:
+            raise CodecError(f"{kind.__qualname__} is registered as {_names[kind]!r}")
+        _types[name] = kind
+        _names[kind] = name
 
 
 def registered_types() -> tuple[type, ...]:
     """Return every class that the codec knows."""
-    return tuple(_registry.types())
+    return tuple(_names)
 
 
 def encode(value: object) -> bytes:
@@ -82,20 +121,24 @@ def encode(value: object) -> bytes:
             nested too deeply (100 levels), or its text is too long (64 MiB).
     """
     try:
-        written = _shallow(_shapes.any.write(value))
-        try:
-            text = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            data = text.encode()
-        except UnicodeEncodeError:
-            # A lone surrogate, which UTF-8 lacks but an escape sequence can name.
-            data = json.dumps(written, allow_nan=False, separators=(",", ":")).encode()
-    except Misfit as error:
-        raise CodecError(f"can't encode {type(value).__qualname__}: {error}") from error
-    except (ValueError, RecursionError) as error:
+        data = _dumped(_shallow(_write(value)))
+    except (Misfit, ValueError, RecursionError) as error:
         raise CodecError(f"can't encode {type(value).__qualname__}: {error}") from error
     if len(data) > MAX_BYTES:
         raise CodecError(f"{type(value).__qualname__} takes {len(data)} bytes, over {MAX_BYTES}")
     return data
+
+
+def _dumped(written: JsonValue) -> bytes:
+    text = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # A lone surrogate, which UTF-8 lacks but an escape sequence can name.
+        text = json.dumps(written, allow_nan=False, separators=(",", ":"))
+        if json.loads(text) != written:
+            raise Misfit("a text holds two surrogates in a row, which JSON would join") from None
+        return text.encode()
 
 
 @overload
@@ -117,15 +160,14 @@ def decode(data: bytes, expected: type | None = None) -> object:
         raise CodecError(f"expected at most {MAX_BYTES} bytes, found {len(data)}")
     try:
         parsed: JsonValue = json.loads(data.decode(), parse_constant=_no_constant)
-        value = _shapes.any.read(_shallow(parsed))
+        value = _read(_shallow(parsed))
     except Misfit as error:
         raise CodecError(f"can't decode: {error}") from error
-    except UnicodeDecodeError as error:
-        raise CodecError("can't decode: expected UTF-8") from error
     except RecursionError as error:
         raise CodecError("can't decode: nested too deeply") from error
     except ValueError as error:
-        raise CodecError(f"can't decode: expected JSON; {error}") from error
+        text = "UTF-8" if isinstance(error, UnicodeDecodeError) else f"JSON; {error}"
+        raise CodecError(f"can't decode: expected {text}") from error
     if expected is not None and not isinstance(value, expected):
         raise CodecError(
             f"can't decode: expected {expected.__qualname__}, found {type(value).__qualname__}"
@@ -138,9 +180,195 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _shallow(data: JsonValue) -> JsonValue:
-    if is_deep(data):
-        raise Misfit(f"nested deeper than {MAX_DEPTH} levels")
+    level = [data]
+    for _ in range(_MAX_DEPTH):
+        level = [item for outer in level for item in _inside(outer)]
+        if not level:
+            return data
+    raise Misfit(f"nested deeper than {_MAX_DEPTH} levels")
+
+
+def _inside(data: JsonValue) -> Iterable[JsonValue]:
+    if isinstance(data, dict):
+        return data.values()
+    return data if isinstance(data, list) else ()
+
+
+def _write_all(values: Iterable[object]) -> JsonValue:
+    return [_write(item) for item in values]
+
+
+def _write_pairs(values: Mapping[object, object]) -> JsonValue:
+    return [[_write(key), _write(item)] for key, item in values.items()]
+
+
+_FORMS: Mapping[str, Form] = {
+    **TEXT_FORMS,
+    "$frozenset": Form(list, _write_all, frozenset),
+    "$map": Form(list, _write_pairs, dict),
+    "$set": Form(list, _write_all, set),
+    "$tuple": Form(list, _write_all, tuple),
+}
+_MARKS: Mapping[object, str] = {**TEXTS, **ARRAYS, type(Path()): "$path"}
+
+
+def _marked(mark: str, value: JsonValue) -> JsonValue:
+    return {TAG: mark, "value": value}
+
+
+def _is_tag(value: object) -> TypeGuard[str]:
+    """Return whether an object's `type` names a class or a form rather than anything else."""
+    return isinstance(value, str) and (value[:1] == "$" or "A" <= value[:1] <= "Z")
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
+
+
+def _write(value: object) -> JsonValue:
+    mark = _MARKS.get(type(value))
+    if mark is not None:
+        return _marked(mark, _FORMS[mark].write(value))
+    if _is_mapping(value):
+        return _write_mapping(value)
+    if is_dataclass(value):
+        return _write_fields(value)
+    return _FORMS["$tuple"].write(value) if isinstance(value, list) else _write_plain(value)
+
+
+_ERROR_KEYS = ("type_", "message", "traceback")
+
+
+def _write_plain(value: object) -> JsonValue:
+    if isinstance(value, Enum):
+        number: JsonValue = value.value if isinstance(value, Flag) else value.name
+        return _marked(_name_of(value), number)
+    if isinstance(value, BaseException):
+        texts = ErrorInfo.of(value).args
+        return dict(zip((TAG, *_ERROR_KEYS), (_ERROR, *texts), strict=True))
+    if isinstance(value, float) and not math.isfinite(value):
+        return _marked("$float", repr(float(value)))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise Misfit(f"expected a value of a known type, found {type(value).__qualname__}")
+
+
+def _write_mapping(value: Mapping[object, object]) -> JsonValue:
+    written: dict[str, JsonValue] = {}
+    for key, item in value.items():
+        if type(key) is not str:
+            return _marked("$map", _write_pairs(value))
+        written[key] = _write(item)
+    return _marked("$dict", written) if _is_tag(written.get(TAG)) else written
+
+
+def _name_of(value: object) -> str:
+    kind = type(value)
+    if kind not in _names:
+        raise Misfit(f"{kind.__qualname__} is not registered: register({kind.__qualname__})")
+    return _names[kind]
+
+
+def _write_fields(value: object) -> JsonValue:
+    if isinstance(value, OpaquePart) and value.provider == NEWER and _is_tag(value.data.get(TAG)):
+        return dict(value.data)
+    written: dict[str, JsonValue] = {TAG: _name_of(value)}
+    known = declared(type(value))
+    values = {field.name: getattr(value, field.name) for field in known.by_key.values()}
+    known.check(values)
+    for key, field in known.by_key.items():
+        try:
+            item = _write(values[field.name])
+        except Misfit as error:
+            raise error.at(field.name) from None
+        marked = field.bare is not None and isinstance(item, dict) and item[TAG] == field.bare
+        written[key] = item["value"] if marked and isinstance(item, dict) else item
+    return written
+
+
+def _read(data: JsonValue, *, newer: bool = False) -> object:
+    if isinstance(data, list):
+        return [_read(item, newer=newer) for item in data]
+    if isinstance(data, dict):
+        tag = data.get(TAG)
+        if _is_tag(tag):
+            return _read_tagged(tag, data, newer=newer)
+        return {key: _read(item, newer=newer) for key, item in data.items()}
+    if isinstance(data, float) and not math.isfinite(data):
+        raise Misfit("expected a number, found one that no float holds")
     return data
+
+
+def _read_tagged(tag: str, data: dict[str, JsonValue], *, newer: bool) -> object:
+    kind = _types.get(tag)
+    if tag == _ERROR:
+        return _read_error(data)
+    if tag[0] != "$" and kind is None:
+        if newer:
+            return OpaquePart(provider=NEWER, data=data)
+        raise Misfit(f"expected a known type, found the unknown type {tag[:80]!r}")
+    if kind is not None and not issubclass(kind, Enum):
+        return _read_fields(kind, data)
+    if data.keys() != {TAG, "value"}:
+        raise Misfit(f"expected {TAG!r} and 'value' in a {tag[:80]}")
+    return _read_marked(tag, data["value"], newer=newer)
+
+
+def _read_marked(tag: str, inner: JsonValue, *, newer: bool) -> object:
+    kind = _types.get(tag)
+    if kind is not None:
+        return _read_member(kind, inner)
+    if tag == "$dict" and isinstance(inner, dict):
+        return {key: _read(item, newer=newer) for key, item in inner.items()}
+    form = _FORMS.get(tag)
+    if form is None or type(inner) is not form.natural:
+        raise Misfit(f"expected a known form, found {tag[:80]!r} of {type(inner).__qualname__}")
+    try:
+        return form.read(_read(inner, newer=newer))
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        raise Misfit(f"expected {tag[1:]}: {error}") from None
+
+
+def _read_member(kind: type[object], inner: JsonValue) -> object:
+    try:
+        if issubclass(kind, Flag):
+            if type(inner) is int:
+                return kind(inner)
+        elif issubclass(kind, Enum) and isinstance(inner, str):
+            return kind[inner]
+    except (ValueError, KeyError):
+        pass
+    raise Misfit(f"expected a member of {kind.__qualname__}")
+
+
+def _read_error(data: dict[str, JsonValue]) -> object:
+    texts = [item for key in _ERROR_KEYS if isinstance(item := data.get(key), str)]
+    if data.keys() != {TAG, *_ERROR_KEYS} or len(texts) != len(_ERROR_KEYS):
+        raise Misfit(f"expected {_ERROR} with the texts 'type_', 'message' and 'traceback'")
+    return ErrorInfo(*texts)
+
+
+def _read_fields(kind: type[object], data: dict[str, JsonValue]) -> object:
+    known = declared(kind)
+    values: dict[str, object] = {}
+    for key, item in data.items():
+        if key == TAG:
+            continue
+        field = known.by_key.get(key)
+        if field is None:
+            raise Misfit(f"expected {kind.__qualname__}, which has no field {key[:80]!r}")
+        try:
+            if field.bare is not None and type(item) is _FORMS[field.bare].natural:
+                values[field.name] = _read_marked(field.bare, item, newer=field.newer)
+            else:
+                values[field.name] = _read(item, newer=field.newer)
+        except Misfit as error:
+            raise error.at(field.name) from None
+    known.check(values)
+    try:
+        return kind(**values)
+    except Exception as error:
+        raise Misfit(f"{kind.__qualname__} refuses these fields: {error}") from error
 
 
 def _contracts(module: ModuleType) -> list[type]:
