@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 from llmgine.bus import MessageBus
-from llmgine.contracts import Event
+from llmgine.contracts import Event, paused_clock
 from llmgine.errors import DuplicateHandlerError
 from llmgine.settings import BusSettings
 
@@ -336,7 +336,8 @@ async def test_past_the_limit_of_concurrent_handlers_the_queue_waits() -> None:
         most = max(most, running)
         if running == 3:
             full.set()
-        await release.wait()
+        with paused_clock():
+            await release.wait()
         running -= 1
 
     def note(event: Step) -> None:
@@ -344,7 +345,7 @@ async def test_past_the_limit_of_concurrent_handlers_the_queue_waits() -> None:
 
     settings = BusSettings(concurrent_per_session=3, event_timeout=0.05, cancel_grace=0.05)
     async with MessageBus.isolated(settings) as bus:
-        bus.register_event_handler(Step, slow, concurrent=True, timeout=60.0)
+        bus.register_event_handler(Step, slow, concurrent=True)
         bus.register_event_handler(Step, note, inline=True)
         for number in range(8):
             await bus.publish(Step(number=number, session_id="busy"))

@@ -15,6 +15,7 @@ from llmgine.contracts import (
     EventHandlerFailedEvent,
     Message,
     SessionEndEvent,
+    SessionStartEvent,
 )
 from llmgine.errors import (
     BusNotRunningError,
@@ -318,6 +319,8 @@ async def test_a_session_left_while_the_bus_stops_ends_once() -> None:
         entered.set()
         await asyncio.sleep(0.01)
 
+    observed: list[Event] = []
+    bus.add_observer(observed.append)
     bus.register_event_handler(SessionEndEvent, on_end)
     await bus.start()
     session = bus.session("s")
@@ -327,6 +330,7 @@ async def test_a_session_left_while_the_bus_stops_ends_once() -> None:
     await session.__aexit__(None, None, None)
     await stopping
     assert len(ends) == 1
+    assert [type(event) for event in observed] == [SessionStartEvent, SessionEndEvent]
 
 
 async def test_sessions_that_close_while_the_bus_stops_do_not_hang() -> None:

@@ -94,8 +94,8 @@ class Sessions(Engine):
 
     def _end_session(self, lane: Lane, error: BaseException | None) -> None:
         """Queue a session's last event, once; nothing comes after it."""
-        if lane.ended:
-            return
+        if lane.ended or not lane.is_session:
+            return  # a stop has ended it meanwhile
         lane.closing = True
         if self._core.observers or lane.route(SessionEndEvent):
             self._tell(SessionEndEvent(session_id=lane.session_id, error=error))
