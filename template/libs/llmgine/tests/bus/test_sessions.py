@@ -252,7 +252,7 @@ async def test_hostile_session_ids_are_refused(bus: MessageBus, hostile: str) ->
         bus.register_event_handler(Step, print, session_id=hostile)
 
 
-@pytest.mark.parametrize("fine", ["x" * 200, "user:1/../é 漢字", "'; DROP TABLE--", "{{ 7 }}"])
+@pytest.mark.parametrize("fine", ["x" * 200, "user:1/../é 漢字", "'; DROP TABLE--", "${7}"])
 async def test_printable_ids_are_taken_as_they_are(bus: MessageBus, fine: str) -> None:
     async with bus.session(fine) as session:
         assert session.session_id == fine
