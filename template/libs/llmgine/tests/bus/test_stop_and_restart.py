@@ -527,12 +527,21 @@ def test_a_loop_that_ends_amid_work_leaves_a_bus_that_starts_again() -> None:
     bus, numbers = isolated()
     bus.register_command_handler(Ask, hang)
     results: list[CommandResultEvent] = []
-    bus.add_observer(lambda e: results.append(e) if isinstance(e, CommandResultEvent) else None)
+    steps: list[Step] = []
+
+    def observe(event: Event) -> None:
+        if isinstance(event, CommandResultEvent):
+            results.append(event)
+        elif isinstance(event, Step):
+            steps.append(event)
+
+    bus.add_observer(observe)
 
     async def main() -> None:
         await bus.start()
         registration = bus.register_event_handler(Step, hang, priority=1, session_id="s")
-        await bus.publish(Step(number=1, session_id="s"))
+        for number in (1, 2, 3):
+            await bus.publish(Step(number=number, session_id="s"))
         await bus.session("open").__aenter__()
         asyncio.ensure_future(bus.execute(Ask()))  # noqa: RUF006 - the loop ends first
         await asyncio.sleep(0.01)
@@ -542,15 +551,19 @@ def test_a_loop_that_ends_amid_work_leaves_a_bus_that_starts_again() -> None:
     assert [event.result.status for event in results] == ["cancelled"]
 
     async def again() -> None:
+        assert bus.stats().events_queued == 2
         async with bus:
             assert bus.stats().sessions == 0
             async with bus.session("open"):
-                await bus.publish_and_wait(Step(number=2, session_id="s"))
+                await bus.publish_and_wait(Step(number=4, session_id="s"))
 
     asyncio.run(again())
-    assert numbers == [2]
+    # The first was under way when its loop ended; the others were queued, and are seen once.
+    assert numbers == [2, 3, 4]
+    assert [step.number for step in steps] == [1, 2, 3, 4]
     stats = bus.stats()
     assert stats.events == stats.events_handled + stats.events_dropped
+    assert stats.events_dropped == 1
     assert stats.commands_in_flight == 0
 
 
