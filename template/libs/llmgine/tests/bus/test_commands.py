@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import traceback
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 import pytest
 from llmgine.bus import MessageBus
+from llmgine.bus.frames import Frame
 from llmgine.contracts import Command, CommandResultEvent, CommandStartedEvent, Event
 from llmgine.errors import DuplicateHandlerError, NoHandlerError
 from llmgine.settings import BusSettings
@@ -402,3 +404,32 @@ async def test_nobody_listening_means_no_events(bus: MessageBus) -> None:
     bus.register_command_handler(Ask, echo)
     await bus.execute(Ask())
     assert (bus.stats().events, bus.stats().commands) == (0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Countdown(Command[None]):
+    left: int
+
+
+async def test_a_chain_of_tasks_that_execute_the_next_command_keeps_nothing() -> None:
+    """Each handler leaves a task behind that runs the next: frames that are over must go."""
+    over = asyncio.Event()
+    alive: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async with MessageBus.isolated() as bus:
+
+        async def count(command: Countdown) -> None:
+            await asyncio.sleep(0)
+            if command.left:
+                tasks[:] = [asyncio.create_task(bus.execute(Countdown(left=command.left - 1)))]
+                return
+            gc.collect()
+            alive.append(sum(isinstance(thing, Frame) for thing in gc.get_objects()))
+            over.set()
+
+        bus.register_command_handler(Countdown, count)
+        await bus.execute(Countdown(left=200))
+        await over.wait()
+
+    assert alive[0] < 20

@@ -15,7 +15,7 @@ from llmgine.bus.frames import Frame
 from llmgine.bus.handlers import Handler, qualified_name
 from llmgine.bus.limits import HandlerCoroutine, Run
 from llmgine.bus.registry import Registry
-from llmgine.contracts.ambient import AMBIENT, Ambient
+from llmgine.contracts.ambient import AMBIENT
 from llmgine.contracts.events import EventHandlerFailedEvent
 from llmgine.contracts.messages import Event
 
@@ -44,7 +44,7 @@ class Delivery(Frame):
     kind = "ordered"
 
     def __init__(
-        self, lane: Deliverer, event: Event, handlers: Iterator[Handler], outer: Ambient | None
+        self, lane: Deliverer, event: Event, handlers: Iterator[Handler], outer: Frame | None
     ) -> None:
         self.session_id = event.session_id
         self.parent_id = event.id
@@ -98,7 +98,7 @@ class Deliverer(Registry):
         event: Event,
         handlers: tuple[Handler, ...],
         done: asyncio.Future[None] | None = None,
-        outer: Ambient | None = None,
+        outer: Frame | None = None,
     ) -> None:
         """Queue an event."""
         raise NotImplementedError

@@ -9,13 +9,13 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from llmgine.bus.core import Core
-from llmgine.bus.frames import CommandFrame, inside_bus, inside_place
+from llmgine.bus.frames import CommandFrame, enclosing, inside_bus, inside_place
 from llmgine.bus.handlers import Handler, check_message_type, check_timeout
 from llmgine.bus.lane import Lane
 from llmgine.bus.lifecycle import command_result, command_started
 from llmgine.bus.limits import HandlerCoroutine
 from llmgine.bus.registry import NOBODY, Audience
-from llmgine.contracts.ambient import AMBIENT
+from llmgine.contracts.ambient import AMBIENT, NOWHERE
 from llmgine.contracts.messages import Command, Event, ResultT, Status
 from llmgine.errors import (
     BusNotRunningError,
@@ -88,7 +88,8 @@ class Engine:
         before = AMBIENT.get()
         frame = CommandFrame()
         frame.session_id, frame.parent_id = command.session_id, command.id
-        frame.place, frame.outer, frame.pauses, frame.clock = lane, before, 0, None
+        frame.place, frame.pauses, frame.clock = lane, 0, None
+        frame.outer = None if before is NOWHERE else enclosing(before)
         AMBIENT.set(frame)
         core.counts.commands += 1
         try:
@@ -170,7 +171,7 @@ class Engine:
         if audience is not NOBODY:
             # An id without a lane is given the root's handlers, but not the root's queue.
             own = lane.session_id == command.session_id
-            while own and lane.full and not inside_bus(self._core, ambient=frame.outer):
+            while own and lane.full and not self._nested(frame):
                 await self._room(lane)
         on_start, on_end = audience
         self._tell(command_started(command), on_start)
@@ -190,6 +191,10 @@ class Engine:
             raise
         self._tell(command_result(command, time.perf_counter() - began, value), on_end)
         return value
+
+    def _nested(self, frame: CommandFrame) -> bool:
+        outer = frame.outer
+        return outer is not None and inside_bus(self._core, ambient=outer)
 
     def _no_handler(self, command: Command[Any]) -> NoHandlerError:
         self._core.counts.unhandled += 1
@@ -257,7 +262,7 @@ class Engine:
         self._core.observe(event)
         if handlers:
             done: asyncio.Future[None] = loop.create_future()
-            lane.put(event, handlers, done, AMBIENT.get())
+            lane.put(event, handlers, done, enclosing(AMBIENT.get()))
             await done
 
     def _tell(self, event: Event, handlers: tuple[Handler, ...] | None = None) -> None:
@@ -351,9 +356,11 @@ class Engine:
             SessionClosedError: the session is closing, and this comes from outside its handlers.
         """
         if self._stopping and not inside_bus(self._core):
+            self._core.counts.refused += 1
             message = "the bus is stopping and takes no new work"
             raise BusNotRunningError(message)
         if lane.closing and (lane.ended or not inside_place(lane)):
+            self._core.counts.refused += 1
             message = f"session {lane.session_id!r} is closing and takes no new work"
             raise SessionClosedError(message)
 

@@ -19,6 +19,7 @@ __all__ = [
     "Limited",
     "Place",
     "SessionAmbient",
+    "enclosing",
     "inside_bus",
     "inside_place",
     "open_frames",
@@ -58,7 +59,7 @@ class Frame(Ambient):
         kind: how the handler runs, which decides what waits for it.
         place: where it is handled; None once that is over. A task that a handler started and
             left behind still sees its frame, and sees that it's over.
-        outer: what is ambient for whoever waits for this, if anyone does.
+        outer: the frame that waits for this one, if any does.
         pauses: how many `paused_clock` blocks are open.
         clock: its limit, once the handler has suspended.
     """
@@ -67,7 +68,7 @@ class Frame(Ambient):
 
     kind: Kind
     place: Place | None
-    outer: Ambient | None
+    outer: Frame | None
     pauses: int
     clock: Clock | None
 
@@ -113,30 +114,42 @@ class SessionAmbient(Ambient):
 
     __slots__ = ("outer",)
 
-    outer: Ambient
-
     def __init__(self, session_id: str, outer: Ambient) -> None:
         self.session_id = session_id
         self.parent_id = outer.parent_id
-        # Sessions within sessions make no chain: only handlers matter further out.
-        self.outer = outer.outer if isinstance(outer, SessionAmbient) else outer
+        self.outer = enclosing(outer)
 
     def pause(self) -> None:
         """Stop the clocks of what the session is used in."""
-        self.outer.pause()
+        if self.outer is not None:
+            self.outer.pause()
 
     def resume(self) -> None:
         """Undo one `pause`."""
-        self.outer.resume()
+        if self.outer is not None:
+            self.outer.resume()
+
+
+def enclosing(ambient: Ambient | None) -> Frame | None:
+    """Return the innermost frame that this is inside of and that isn't over.
+
+    Frames that are over are passed by, here and in every `outer`: where each handler starts a
+    task that executes the next command, they would else be kept for ever.
+    """
+    while isinstance(ambient, Frame | SessionAmbient):
+        if isinstance(ambient, Frame) and ambient.place is not None:
+            return ambient
+        ambient = ambient.outer
+    return None
 
 
 def open_frames(ambient: Ambient | None) -> list[Frame]:
     """Return the frames that this is inside of and that aren't over, innermost first."""
     frames: list[Frame] = []
-    while isinstance(ambient, Frame | SessionAmbient):
-        if isinstance(ambient, Frame) and ambient.place is not None:
-            frames.append(ambient)
-        ambient = ambient.outer
+    frame = enclosing(ambient)
+    while frame is not None:
+        frames.append(frame)
+        frame = enclosing(frame.outer)
     return frames
 
 

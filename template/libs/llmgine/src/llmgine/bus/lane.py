@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from llmgine.bus.core import Core
 from llmgine.bus.delivery import ENDED, Deliverer, Delivery
+from llmgine.bus.frames import Frame
 from llmgine.bus.handlers import Handler
-from llmgine.contracts.ambient import Ambient
 from llmgine.contracts.messages import Event
 
 __all__ = ["Lane"]
@@ -26,7 +26,7 @@ _BURST = 64
 _MOMENT = 0.1
 
 Done: TypeAlias = asyncio.Future[None]
-_Entry: TypeAlias = tuple[Event, tuple[Handler, ...], Context, Done | None, Ambient | None]
+_Entry: TypeAlias = tuple[Event, tuple[Handler, ...], Context, Done | None, Frame | None]
 
 
 class Lane(Deliverer):
@@ -183,7 +183,7 @@ class Lane(Deliverer):
         event: Event,
         handlers: tuple[Handler, ...],
         done: Done | None = None,
-        outer: Ambient | None = None,
+        outer: Frame | None = None,
     ) -> None:
         """Queue an event, with a copy of the caller's context. The bound is the caller's affair.
 

@@ -213,7 +213,7 @@ class Lifetime(Sessions):
         """Return the bus's numbers, as they are now."""
         core, counts, lanes = self._core, self._core.counts, self._lanes.values()
         return BusStats(
-            running=core.loop is not None and not core.loop.is_closed(),
+            running=core.loop is not None and core.loop.is_running(),
             commands=counts.commands,
             commands_failed=counts.commands_failed,
             commands_unhandled=counts.unhandled,

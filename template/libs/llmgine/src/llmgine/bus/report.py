@@ -41,8 +41,8 @@ class BusStats:
     """A bus at one moment. Counters run since the bus was made.
 
     Attributes:
-        running: between `start` and `stop`.
-        commands: commands whose handler was called.
+        running: between `start` and `stop`, while the loop runs.
+        commands: commands taken on.
         commands_failed: those of them that raised, were cut off or were cancelled.
         commands_unhandled: commands refused for want of a handler.
         commands_in_flight: commands whose handler has suspended.
@@ -50,7 +50,8 @@ class BusStats:
         events_handled: those of them that all their handlers are done with.
         events_queued: those of them that wait.
         events_dropped: those of them cut off by `stop` or a session's exit.
-        events_refused: events that a full queue turned away.
+        events_refused: events (and commands) that a full queue, a closing session or a stopping
+            bus turned away.
         events_kept: events published before `start`, to be delivered by it.
         events_scheduled: events whose time hasn't come.
         handlers_failed: runs of event handlers that raised or were cut off.

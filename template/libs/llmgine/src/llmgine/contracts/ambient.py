@@ -10,7 +10,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["AMBIENT", "Ambient", "current_parent_id", "current_session_id", "paused_clock"]
+__all__ = [
+    "AMBIENT",
+    "NOWHERE",
+    "Ambient",
+    "current_parent_id",
+    "current_session_id",
+    "paused_clock",
+]
 
 
 class Ambient:
@@ -39,8 +46,10 @@ def _nowhere() -> Ambient:
     return ambient
 
 
-_NOWHERE = _nowhere()
-AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=_NOWHERE)
+NOWHERE = _nowhere()
+"""What is ambient outside every handler and session."""
+
+AMBIENT: ContextVar[Ambient] = ContextVar("llmgine_ambient", default=NOWHERE)
 
 
 def current_session_id() -> str | None:
