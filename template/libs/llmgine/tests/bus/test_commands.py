@@ -407,7 +407,7 @@ async def test_nobody_listening_means_no_events(bus: MessageBus) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Countdown(Command[None]):
+class Relay(Command[None]):
     left: int
 
 
@@ -419,17 +419,17 @@ async def test_a_chain_of_tasks_that_execute_the_next_command_keeps_nothing() ->
 
     async with MessageBus.isolated() as bus:
 
-        async def count(command: Countdown) -> None:
+        async def count(command: Relay) -> None:
             await asyncio.sleep(0)
             if command.left:
-                tasks[:] = [asyncio.create_task(bus.execute(Countdown(left=command.left - 1)))]
+                tasks[:] = [asyncio.create_task(bus.execute(Relay(left=command.left - 1)))]
                 return
             gc.collect()
             alive.append(sum(isinstance(thing, Frame) for thing in gc.get_objects()))
             over.set()
 
-        bus.register_command_handler(Countdown, count)
-        await bus.execute(Countdown(left=200))
+        bus.register_command_handler(Relay, count)
+        await bus.execute(Relay(left=200))
         await over.wait()
 
     assert alive[0] < 20
