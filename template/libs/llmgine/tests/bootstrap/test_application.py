@@ -320,7 +320,7 @@ async def refusal(config: ApplicationConfig, **parts: object) -> str:
             "skripted",
             "or package.module:factory, found 'skripted'; did you mean 'scripted'?",
         ),
-        ("observed", "expected 'local', 'scripted' or package.module:factory, found 'observed'"),
+        ("observed", "'scripted' or package.module:factory, found 'observed'"),
         ("../evil", "or package.module:factory, found '../evil'"),
         ("", "or package.module:factory, found ''"),
         (":x", "expected package.module:factory, found ':x'"),
