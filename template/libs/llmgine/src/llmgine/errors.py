@@ -19,6 +19,7 @@
     │   ├── SessionMismatchError             the message belongs to another session
     │   └── InvalidSessionIdError (ValueError)
     ├── ToolRegistrationError (TypeError)    a function that can't be described to a model
+    ├── ToolError                            what a tool tells the model instead of a result
     ├── ContextStoreError
     │   ├── VersionConflictError             somebody else wrote first
     │   └── CorruptRowError                  a stored message can't be read
@@ -75,6 +76,7 @@ __all__ = [
     "SessionMismatchError",
     "SessionOpenError",
     "StreamInterruptedError",
+    "ToolError",
     "ToolRegistrationError",
     "UndecoratedMessageError",
     "VersionConflictError",
@@ -168,12 +170,32 @@ class ToolRegistrationError(LlmgineError, TypeError):
     """A function can't be offered to a model; the text names the parameter."""
 
 
+class ToolError(LlmgineError):
+    """Raised by a tool to tell the model, in these very words, why there is no result.
+
+    Any other exception's text goes to the log alone.
+
+    Attributes:
+        code: the `error_code` of the result.
+    """
+
+    def __init__(self, message: str, *, code: str = "tool_error") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class ContextStoreError(LlmgineError):
     """A context store can't do what was asked."""
 
 
 class VersionConflictError(ContextStoreError):
     """The history has moved on since the version that the caller expected."""
+
+    def __init__(self, session_id: str, version: int, expected: int) -> None:
+        super().__init__(
+            f"session {session_id!r} is at version {version}, not {expected}: "
+            "somebody else wrote first"
+        )
 
 
 class CorruptRowError(ContextStoreError):

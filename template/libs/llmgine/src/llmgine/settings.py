@@ -20,6 +20,7 @@ __all__ = [
     "FileSettings",
     "ObservabilitySettings",
     "ProviderSettings",
+    "ToolSettings",
 ]
 
 
@@ -126,13 +127,26 @@ class ObservabilitySettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextSettings:
-    """Which context store keeps the conversations.
+    """Which context store keeps the conversations, and how the one in a file does.
 
     Attributes:
-        store: a short name (`memory`) or `package.module:factory`.
+        store: a short name (`memory`, `sqlite`) or `package.module:factory`.
+        path: the file of `sqlite`; its folder is made on first use.
+        synchronous: `full` keeps what was acknowledged through a power failure; `normal` is faster
+            and may lose the last messages to one.
+        tenant: whose conversations are in sight, where several share a file.
+        busy_timeout: how long to wait for other processes that write to the file.
     """
 
     store: str = "memory"
+    path: Path = Path(".llmgine/context.db")
+    synchronous: Literal["full", "normal"] = "full"
+    tenant: str = ""
+    busy_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "busy_timeout", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,3 +165,40 @@ class ProviderSettings:
     model: str = ""
     system_prompt: str = ""
     options: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolSettings:
+    """Who runs the tools, and its limits.
+
+    Attributes:
+        executor: a short name (`manager`) or `package.module:factory`.
+        timeout: a call's limit where its tool names none.
+        cancel_grace: how long an `async def` tool may ignore its cancellation before it is left
+            behind.
+        concurrency: calls at once, per session.
+        threads: threads for `def` tools.
+        abandoned_threads: calls given up on that still run, before further ones are refused.
+        max_argument_bytes: the longest arguments.
+        max_depth: how deeply arguments may be nested.
+        max_result_bytes: the longest result; what is longer is cut.
+        approval_timeout: how long a call waits for a person.
+    """
+
+    executor: str = "manager"
+    timeout: float = 30.0
+    cancel_grace: float = 1.0
+    concurrency: int = 8
+    threads: int = 32
+    abandoned_threads: int = 64
+    max_argument_bytes: int = 256 * 1024
+    max_depth: int = 64
+    max_result_bytes: int = 64 * 1024
+    approval_timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "timeout", "cancel_grace", "abandoned_threads", "approval_timeout", least=0)
+        _check(self, "concurrency", "threads", "max_depth", least=1)
+        _check(self, "max_argument_bytes", least=2)
+        _check(self, "max_result_bytes", least=256)

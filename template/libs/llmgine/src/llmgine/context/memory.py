@@ -49,12 +49,8 @@ class InMemoryContextStore:
         fresh = [copied(message) for message in messages]
         with self._lock:
             version = len(self._conversations.get(session_id, ()))
-            if expected_version not in (None, version):
-                message = (
-                    f"session {session_id!r} is at version {version}, not {expected_version}: "
-                    "somebody else wrote first"
-                )
-                raise VersionConflictError(message)
+            if expected_version is not None and expected_version != version:
+                raise VersionConflictError(session_id, version, expected_version)
             if fresh:
                 self._conversations.setdefault(session_id, []).extend(fresh)
             version += len(fresh)
