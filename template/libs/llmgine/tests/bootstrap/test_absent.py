@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, FILE, PROVIDERS, Room
+from llmgine.bootstrap.parts import CONSOLE, FILE, PROVIDERS, STORES, Room
 from llmgine.bus import MessageBus
 from llmgine.context.memory import InMemoryContextStore
 from llmgine.errors import ConfigurationError
@@ -31,6 +31,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     ("room", "name", "answer"),
     [
         (PROVIDERS, "local", "provider: local"),
+        (STORES, "sqlite", "store: sqlite"),
         (CONSOLE, "console", "handlers: console"),
         (FILE, "jsonl", "handlers: file"),
     ],

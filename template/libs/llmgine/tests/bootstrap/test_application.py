@@ -342,7 +342,8 @@ async def test_a_wrong_name_is_one_line(elsewhere: ModuleType, name: str, text: 
 
 async def test_a_wrong_store_is_one_line() -> None:
     line = await refusal(quiet_config(context={"store": "postgres"}))
-    assert line == "context.store: expected 'memory' or package.module:factory, found 'postgres'"
+    assert line.startswith("context.store: expected 'memory'")
+    assert line.endswith("or package.module:factory, found 'postgres'")
 
 
 @pytest.mark.parametrize(

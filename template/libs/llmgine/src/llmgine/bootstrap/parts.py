@@ -93,7 +93,12 @@ PROVIDERS = Room(
     answers={"local": "provider: local"},
     helpers=frozenset({"observed", "samples", "scripted_answers"}),
 )
-STORES = Room(setting="context.store", package="llmgine.context", helpers=frozenset({"window"}))
+STORES = Room(
+    setting="context.store",
+    package="llmgine.context",
+    answers={"sqlite": "store: sqlite"},
+    helpers=frozenset({"window"}),
+)
 
 
 def named_factory(setting: str, path: str) -> Build:
