@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from llmgine.contracts.messages import Event
 from llmgine.contracts.protocols import Publisher
 
-__all__ = ["tell"]
+__all__ = ["tell", "tell_surely"]
 
 _log = logging.getLogger(__name__)
+# The loop keeps only weak references to tasks.
+_telling: set[asyncio.Task[bool]] = set()
 
 
 async def tell(publisher: Publisher | None, event: Event) -> bool:
@@ -26,3 +29,11 @@ async def tell(publisher: Publisher | None, event: Event) -> bool:
         _log.warning("%s was not published", type(event).__name__, exc_info=True)
         return False
     return True
+
+
+async def tell_surely(publisher: Publisher | None, event: Event) -> None:
+    """Publish an event as `tell` does; a cancellation of the caller doesn't stop it."""
+    telling = asyncio.create_task(tell(publisher, event))
+    _telling.add(telling)
+    telling.add_done_callback(_telling.discard)
+    await asyncio.shield(telling)

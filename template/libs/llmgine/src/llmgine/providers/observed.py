@@ -21,14 +21,11 @@ from llmgine.contracts import (
     new_id,
 )
 from llmgine.contracts.capabilities import ProviderCapabilities, capabilities_of
-from llmgine.contracts.publishing import tell
+from llmgine.contracts.publishing import tell, tell_surely
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import CallCancelledError
 
 __all__ = ["ObservedProvider"]
-
-# The loop keeps only weak references to tasks.
-_telling: set[asyncio.Task[bool]] = set()
 
 
 class _Call:
@@ -106,11 +103,8 @@ class _Call:
             duration=perf_counter() - self._started,
             time_to_first_chunk=self._first,
         )
-        # A task of its own: a (second) cancellation of the caller must not lose the event.
-        telling = asyncio.create_task(tell(self._publisher, event))
-        _telling.add(telling)
-        telling.add_done_callback(_telling.discard)
-        await asyncio.shield(telling)
+        # A (second) cancellation of the caller must not lose the event.
+        await tell_surely(self._publisher, event)
 
 
 class ObservedProvider:
