@@ -115,6 +115,58 @@ async def test_a_tool_that_is_named_is_called() -> None:
     assert not (await ask("what is it?", ADD, TIME)).tool_calls
 
 
+CALCULATE = tool("calculate", expression={"type": "string"})
+READ = tool("read_file", path={"type": "string"}, first_line={"type": "integer"})
+NOW: ToolDefinition = {
+    "type": "function",
+    "function": {
+        "name": "current_time",
+        "description": "",
+        "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments"),
+    [
+        ("what is 12*34?", "calculate", {"expression": "12*34"}),
+        ("What's (1.5 + 2) * -3, please?", "calculate", {"expression": "(1.5 + 2) * -3"}),
+        ("5 - 3 or 2^10", "calculate", {"expression": "5 - 3"}),
+        ("What time is it?", "current_time", {}),
+        ("and in Asia/Tokyo?", "current_time", {"zone": "Asia/Tokyo"}),
+        ("Read docs/concepts.md", "read_file", {"path": "docs/concepts.md", "first_line": 1}),
+    ],
+)
+async def test_what_a_text_holds_becomes_an_argument(
+    text: str, name: str, arguments: dict[str, JsonValue]
+) -> None:
+    (call,) = (await ask(text, CALCULATE, READ, NOW)).tool_calls
+    assert (call.name, json.loads(call.arguments)) == (name, arguments)
+
+
+@pytest.mark.parametrize("text", ["on 2026-11-22 at 555-1234", "version 3.14", "e.g. this", "a/b"])
+async def test_what_only_looks_like_an_argument_is_none(text: str) -> None:
+    assert not (await ask(text, CALCULATE, READ, NOW)).tool_calls
+
+
+@pytest.mark.parametrize("piece", ["x", "1", "1*", "(", "a.", "A/"])
+async def test_a_long_text_is_searched_in_no_time(piece: str) -> None:
+    assert (await ask(piece * 20_000, CALCULATE, READ, NOW)).message.parts
+
+
+async def test_it_offers_questions_that_lead_to_calls() -> None:
+    tools = (NOW, ADD, READ, CALCULATE)
+    offer = (await ask("hello", *tools)).text.partition("try ")[2]
+    questions = [each.strip('".') for each in offer.split(", ")]
+    assert questions[1:] == ["Use add_numbers", "Read README.md", "What is 12*34?"]
+    for question, wanted in zip(questions, tools, strict=True):
+        (call,) = (await ask(question, *tools)).tool_calls
+        assert call.name == wanted["function"]["name"]
+    assert "tools" not in (await ask("hello")).text
+    assert "tools" not in (await ask("hello", *tools, choice="none")).text
+
+
 async def test_tool_choice_is_obeyed() -> None:
     assert (await ask("hi", ADD, TIME, choice="required")).tool_calls[0].name == "add_numbers"
     named = await ask("hi", ADD, TIME, choice=NamedTool(name="currentTime"))
@@ -132,11 +184,13 @@ async def test_it_reports_what_tools_answered() -> None:
         ChatMessage.tool(
             ToolResult(tool_call_id="1", name="add_numbers", content="3"),
             ToolResult(tool_call_id="2", name="other", content="boom", is_error=True),
+            ToolResult(tool_call_id="3", name="long", content="x" * 10_000),
         ),
     )
     answer = await ScriptedProvider().complete(LLMRequest(messages=history, tools=(ADD,)))
     assert "`add_numbers` answered: 3" in answer.text
     assert "`other` failed: boom" in answer.text
+    assert len(answer.text) < 1_000
     assert not answer.tool_calls
 
 

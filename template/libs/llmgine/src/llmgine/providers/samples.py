@@ -15,6 +15,16 @@ _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w])")
 _QUOTED = re.compile(r"\"([^\"]+)\"|'([^']+)'|`([^`]+)`")
 _SIMPLE: Mapping[str, JsonValue] = {"boolean": True, "null": None}
 
+_OPERAND = r"\({0,9}-?\d+(?:\.\d+)?\){0,9}"
+# A minus needs room around it: dates and telephone numbers are no sums.
+_OPERATOR = r"(?:\s*(?:\*\*?|//?|[+^×÷])\s*|\s+[-−]\s+)"  # noqa: RUF001
+_LOOKS: Mapping[str, re.Pattern[str]] = {
+    "expression": re.compile(rf"(?<![\w.]){_OPERAND}(?:{_OPERATOR}{_OPERAND})+"),
+    "path": re.compile(r"(?<![\w./-])[\w./-]*\w{2}\.[A-Za-z]\w{0,7}\b"),
+    "zone": re.compile(r"\bUTC\b|\b[A-Z]\w+(?:/[A-Z]\w+)+"),
+}
+"""What looks like the value of a text parameter, by the parameter's name."""
+
 
 def _object(value: JsonValue) -> dict[str, JsonValue]:
     return value if isinstance(value, dict) else {}
@@ -45,10 +55,17 @@ class Sampler:
         self._text = text
         self._numbers = [float(found) for found in _NUMBER.findall(text)]
         self._quoted = ["".join(groups) for groups in _QUOTED.findall(text)]
+        matches = {name: look.search(text) for name, look in _LOOKS.items()}
+        self._hints = {name: found[0] for name, found in matches.items() if found}
 
     def value(self) -> JsonValue:
         """Return a value for the whole schema."""
         return self._value(self._root, 0)
+
+    def hinted(self) -> frozenset[str]:
+        """Return the names of the properties that the text holds a value for."""
+        properties = _object(self._root.get("properties"))
+        return frozenset(name for name in properties if name in self._hints)
 
     def _value(self, schema: dict[str, JsonValue], depth: int) -> JsonValue:
         if depth > _DEPTH:
@@ -83,11 +100,17 @@ class Sampler:
 
     def _object(self, schema: dict[str, JsonValue], depth: int) -> JsonValue:
         properties = _object(schema.get("properties"))
+        required = [name for name in _list(schema.get("required")) if isinstance(name, str)]
+        optional = [name for name in properties if name in self._hints and name not in required]
         return {
-            name: self._value(_object(properties.get(name)), depth + 1)
-            for name in _list(schema.get("required"))
-            if isinstance(name, str)
+            name: self._property(name, _object(properties.get(name)), depth)
+            for name in (*required, *optional)
         }
+
+    def _property(self, name: str, schema: dict[str, JsonValue], depth: int) -> JsonValue:
+        if name in self._hints and schema.get("type") == "string" and "enum" not in schema:
+            return self._hints[name]
+        return self._value(schema, depth + 1)
 
     def _in_range(self, schema: dict[str, JsonValue], *, whole: bool) -> JsonValue:
         value = self._numbers.pop(0) if self._numbers else 1.0

@@ -30,6 +30,8 @@ _GREETINGS = frozenset({"hello", "hi", "hey", "hallo", "hola", "moin", "servus",
 _WORD = re.compile(r"[^\W_]+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ECHO_LIMIT = 400
+_QUESTIONS = ("What time is it?", "What is 12*34?", "Read README.md")
+_OFFERED = 5
 _SHORTEST_WORD = 3
 _CHARACTERS_PER_TOKEN = 4
 
@@ -61,11 +63,13 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _asked_for(tools: Iterable[ToolDefinition], text: str) -> ToolDefinition | None:
-    """Return the tool whose name has most words in common with the text, if any has one."""
+    """Return the tool whose name and parameters find most in the text, if any finds anything."""
     asked = {word for word in _words(text) if len(word) >= _SHORTEST_WORD}
 
     def common(tool: ToolDefinition) -> int:
-        return len(asked & _words(tool["function"]["name"]))
+        function = tool["function"]
+        hinted = Sampler(function["parameters"], text).hinted()
+        return len(asked & _words(function["name"])) + len(hinted)
 
     best = max(tools, key=common, default=None)
     if best is None or (common(best) == 0 and not asked & {"tool", "tools"}):
@@ -103,9 +107,14 @@ def _call(request: LLMRequest, tool: ToolDefinition, text: str) -> ToolCall:
 
 def _report(results: Iterable[ToolResult]) -> str:
     return "\n".join(
-        f"The tool `{result.name}` {'failed' if result.is_error else 'answered'}: {result.text}"
+        f"The tool `{result.name}` {'failed' if result.is_error else 'answered'}: "
+        f"{_shortened(result.text)}"
         for result in results
     )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _ECHO_LIMIT else f"{text[:_ECHO_LIMIT]}…"
 
 
 def _echo(text: str) -> str:
@@ -114,13 +123,20 @@ def _echo(text: str) -> str:
         return "Hello!"
     if not text.strip():
         return "Write something, and I'll repeat it."
-    shown = text if len(text) <= _ECHO_LIMIT else f"{text[:_ECHO_LIMIT]}…"
-    return f"You said: {shown}"
+    return f"You said: {_shortened(text)}"
 
 
 def _offer(request: LLMRequest) -> str:
-    names = ", ".join(f"`{tool['function']['name']}`" for tool in request.tools)
-    return f" Name one of my tools ({names}) to see it called." if names else ""
+    """Return questions that lead to tool calls."""
+    if not request.tools or request.tool_choice == "none":
+        return ""
+    questions: dict[str, str] = {}
+    for question in _QUESTIONS:
+        if (tool := _asked_for(request.tools, question)) is not None:
+            questions.setdefault(tool["function"]["name"], question)
+    names = [tool["function"]["name"] for tool in request.tools[:_OFFERED]]
+    offered = ", ".join(f'"{questions.get(name, f"Use {name}")}"' for name in names)
+    return f" My tools are real: try {offered}."
 
 
 def _words_of(request: LLMRequest, text: str) -> str:
