@@ -24,11 +24,12 @@ class Core:
     Before the first start (`opened` is false) there is no limiter and are no threads.
     """
 
-    __slots__ = ("counts", "limiter", "loop", "middlewares", "observers", "opened", "settings",
-                 "threads")  # fmt: skip
+    __slots__ = ("counts", "limiter", "loop", "middlewares", "observers", "opened", "queue_size",
+                 "settings", "threads")  # fmt: skip
 
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
+        self.queue_size = settings.queue_size
         self.counts = Counts()
         self.observers: tuple[Observer, ...] = ()
         self.middlewares: tuple[Middleware, ...] = ()
@@ -40,6 +41,7 @@ class Core:
     def open(self, loop: asyncio.AbstractEventLoop, settings: BusSettings) -> None:
         """Begin a span on this loop."""
         self.settings = settings
+        self.queue_size = settings.queue_size
         self.opened = True
         self.loop = loop
         self.limiter = Limiter(loop, settings, self.counts)

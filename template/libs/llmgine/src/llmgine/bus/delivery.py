@@ -56,7 +56,7 @@ class Delivery(Frame):
         self.handlers = handlers
         self.handler: Handler | None = None
         self.suspended: Run | None = None
-        self.concurrent: list[asyncio.Task[None]] = []
+        self.concurrent: tuple[asyncio.Task[None], ...] = ()
         self.cuts = lane.cuts
 
     def rest(self) -> Delivery:
@@ -246,7 +246,7 @@ class Deliverer(Registry):
         lone = _LoneDelivery(self, delivery.event, iter((handler,)), delivery.outer)
         alone = self._handle_alone(lone, copy_context())
         task = asyncio.get_running_loop().create_task(alone, context=Context())
-        delivery.concurrent.append(task)
+        delivery.concurrent += (task,)
         self._concurrent.add(task)
         task.add_done_callback(self._ended_alone)
 

@@ -229,7 +229,9 @@ class Engine:
         handlers = lane.routes.get(kind)
         if handlers is None:
             handlers = lane.route(kind)
-        if handlers and (lane.full or lane.session_id != event.session_id):
+        if handlers and (
+            len(lane.entries) >= core.queue_size or lane.session_id != event.session_id
+        ):
             lane = await self._lane_with_room(event.session_id)
         if core.observers:
             core.observe(event)
@@ -272,7 +274,8 @@ class Engine:
             event: the event.
             handlers: who hears it; by default whoever is registered now.
         """
-        self._core.observe(event)
+        if self._core.observers:
+            self._core.observe(event)
         if handlers is None:
             handlers = self._lanes.get(event.session_id, self._root).route(type(event))
         if handlers:

@@ -22,7 +22,6 @@ __all__ = [
     "enclosing",
     "inside_bus",
     "inside_place",
-    "open_frames",
 ]
 
 Kind: TypeAlias = Literal["command", "ordered", "concurrent"]
@@ -143,16 +142,6 @@ def enclosing(ambient: Ambient | None) -> Frame | None:
     return None
 
 
-def open_frames(ambient: Ambient | None) -> list[Frame]:
-    """Return the frames that this is inside of and that aren't over, innermost first."""
-    frames: list[Frame] = []
-    frame = enclosing(ambient)
-    while frame is not None:
-        frames.append(frame)
-        frame = enclosing(frame.outer)
-    return frames
-
-
 def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> bool:
     """Tell whether the calling code runs in a handler of this bus.
 
@@ -161,17 +150,20 @@ def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> b
         kinds: which kinds of handlers count; by default all.
         ambient: where to look from; by default from where the calling code is.
     """
-    return any(
-        frame.place is not None
-        and frame.place.owner is owner
-        and (not kinds or frame.kind in kinds)
-        for frame in open_frames(ambient or AMBIENT.get())
-    )
+    frame = enclosing(ambient or AMBIENT.get())
+    while frame is not None:
+        place = frame.place
+        if place is not None and place.owner is owner and (not kinds or frame.kind in kinds):
+            return True
+        frame = enclosing(frame.outer)
+    return False
 
 
 def inside_place(place: Place, *kinds: Kind) -> bool:
     """Tell whether the calling code runs in a handler of this session (of one of these kinds)."""
-    return any(
-        frame.place is place and (not kinds or frame.kind in kinds)
-        for frame in open_frames(AMBIENT.get())
-    )
+    frame = enclosing(AMBIENT.get())
+    while frame is not None:
+        if frame.place is place and (not kinds or frame.kind in kinds):
+            return True
+        frame = enclosing(frame.outer)
+    return False

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from llmgine.bus.limits import HandlerCoroutine
+from llmgine.contracts.construction import quicken
 from llmgine.contracts.messages import Command, Message
 from llmgine.contracts.protocols import CallNext, Middleware
 from llmgine.contracts.threads import WorkerThreads
@@ -37,7 +38,7 @@ def qualified_name(handler: object) -> str:
 
 
 def check_message_type(message_type: object, base: type[Message]) -> type[Message]:
-    """Return the type if it's a usable message class.
+    """Return the type if it's a usable message class; from now on it is made faster.
 
     Raises:
         InvalidMessageError: it isn't a subclass of `base`.
@@ -48,6 +49,7 @@ def check_message_type(message_type: object, base: type[Message]) -> type[Messag
         raise InvalidMessageError(message)
     if "__dataclass_params__" not in vars(message_type):
         raise UndecoratedMessageError(message_type)
+    quicken(message_type)
     return message_type
 
 

@@ -61,7 +61,7 @@ class Lane(Deliverer):
         self.is_session = False
         self._concurrent = set()
         self._drain: asyncio.Task[None] | None = None
-        self._publishers: deque[Done] = deque()
+        self._publishers: list[Done] = []
         self._waiters: list[Done] = []
 
     # -- What is under way
@@ -74,7 +74,7 @@ class Lane(Deliverer):
     @property
     def full(self) -> bool:
         """Whether publishers have to wait."""
-        return len(self.entries) >= self._core.settings.queue_size
+        return len(self.entries) >= self._core.queue_size
 
     @property
     def waited_for(self) -> bool:
@@ -142,7 +142,7 @@ class Lane(Deliverer):
 
     def _next_publisher(self) -> None:
         while self._publishers:
-            publisher = self._publishers.popleft()
+            publisher = self._publishers.pop(0)
             if not publisher.done():
                 publisher.set_result(None)
                 return
@@ -236,7 +236,7 @@ class Lane(Deliverer):
                 self.settle()
 
 
-def _resolve(done: Done, concurrent: list[asyncio.Task[None]]) -> None:
+def _resolve(done: Done, concurrent: tuple[asyncio.Task[None], ...]) -> None:
     """Resolve a publisher's future, after the concurrent handlers if there are any."""
     waiting = max(1, len(concurrent))
 
