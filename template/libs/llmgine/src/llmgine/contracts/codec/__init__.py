@@ -121,7 +121,7 @@ def encode(value: object) -> bytes:
             nested too deeply (100 levels), or its text is too long (64 MiB).
     """
     try:
-        data = _dumped(_shallow(_write(value)))
+        data = _dumped(_write(value))
     except (Misfit, ValueError, RecursionError) as error:
         raise CodecError(f"can't encode {type(value).__qualname__}: {error}") from error
     if len(data) > MAX_BYTES:
@@ -130,7 +130,8 @@ def encode(value: object) -> bytes:
 
 
 def _dumped(written: JsonValue) -> bytes:
-    text = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _JSON.encode(written)
+    _check_depth(written, text.count("[") + text.count("{"))
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -159,8 +160,9 @@ def decode(data: bytes, expected: type | None = None) -> object:
     if len(data) > MAX_BYTES:
         raise CodecError(f"expected at most {MAX_BYTES} bytes, found {len(data)}")
     try:
-        parsed: JsonValue = json.loads(data.decode(), parse_constant=_no_constant)
-        value = _read(_shallow(parsed))
+        parsed: JsonValue = _PARSER.decode(data.decode())
+        _check_depth(parsed, data.count(b"[") + data.count(b"{"))
+        value = _read(parsed)
     except Misfit as error:
         raise CodecError(f"can't decode: {error}") from error
     except RecursionError as error:
@@ -179,19 +181,24 @@ def _no_constant(name: str) -> NoReturn:
     raise Misfit(f"expected JSON, which has no {name}")
 
 
-def _shallow(data: JsonValue) -> JsonValue:
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_PARSER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _check_depth(data: JsonValue, brackets: int) -> None:
+    if brackets < _MAX_DEPTH:
+        return  # as nearly always: so few can't be nested too deeply
     level = [data]
     for _ in range(_MAX_DEPTH):
-        level = [item for outer in level for item in _inside(outer)]
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
         if not level:
-            return data
+            return
     raise Misfit(f"nested deeper than {_MAX_DEPTH} levels")
-
-
-def _inside(data: JsonValue) -> Iterable[JsonValue]:
-    if isinstance(data, dict):
-        return data.values()
-    return data if isinstance(data, list) else ()
 
 
 def _write_all(values: Iterable[object]) -> JsonValue:
@@ -226,6 +233,8 @@ def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
 
 
 def _write(value: object) -> JsonValue:
+    if value is None or type(value) is str:
+        return value
     mark = _MARKS.get(type(value))
     if mark is not None:
         return _marked(mark, _FORMS[mark].write(value))
@@ -287,6 +296,8 @@ def _write_fields(value: object) -> JsonValue:
 
 
 def _read(data: JsonValue, *, newer: bool = False) -> object:
+    if data is None or isinstance(data, str):
+        return data
     if isinstance(data, list):
         return [_read(item, newer=newer) for item in data]
     if isinstance(data, dict):
