@@ -1,0 +1,245 @@
+"""What a tool takes: described to the model, and checked when the model sends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from math import isfinite
+from typing import Annotated, Any, NoReturn, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import PydanticSerializationError
+
+from llmgine.errors import ToolError, ToolRegistrationError
+from llmgine.settings import ToolSettings
+from llmgine.tools.docstrings import Described
+from llmgine.tools.parameters import Parameter, ToolContext
+from llmgine.tools.schema import JsonSchema, tidied, without_defaults
+
+__all__ = ["Arguments"]
+
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+_FINDINGS = 20
+
+
+class _Quiet(GenerateJsonSchema):
+    """Says nothing of defaults that are no JSON: they are left out."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
+
+
+class Arguments:
+    """The parameters of one tool, as the model sees them and as Python gets them.
+
+    Args:
+        name: the tool's name, for errors.
+        parameters: what the function takes.
+        words: what its docstring says of them.
+
+    Attributes:
+        schema: the JSON Schema of the arguments.
+
+    Raises:
+        ToolRegistrationError: a parameter can't be described.
+    """
+
+    def __init__(self, name: str, parameters: Iterable[Parameter], words: Described) -> None:
+        self._parameters = {f"p{at}": each for at, each in enumerate(parameters)}
+        for each in self._parameters.values():
+            if isinstance(each.default, FieldInfo):
+                raise ToolRegistrationError(
+                    f"tool {name!r}, parameter {each.name!r}: expected a value as its default, "
+                    "found Field(...); write `Annotated[int, Field(...)] = 3`"
+                )
+        self._model, schema = _described(name, self._parameters)
+        self.schema = tidied(schema)
+        properties: dict[str, JsonSchema] = self.schema["properties"]
+        for each in self._parameters.values():
+            if each.name in properties:
+                properties[each.name].update(_default(each))
+                if text := _note(each) or words.parameters.get(each.name):
+                    properties[each.name].setdefault("description", text)
+
+    def bind(
+        self, text: str, context: ToolContext, settings: ToolSettings
+    ) -> tuple[list[object], dict[str, object]]:
+        """Return the function's arguments, by position and by name.
+
+        What the model didn't send is left to the function's own defaults.
+
+        Raises:
+            ToolError: the text is no JSON object, or doesn't fit.
+        """
+        model = self._validated(_checked(text, settings))
+        sent, values = model.model_fields_set, vars(model)
+        positional: list[object] = []
+        named: dict[str, object] = {}
+        for field, each in self._parameters.items():
+            if each.injected:
+                value = context
+            elif field in sent or not each.optional:
+                value = values[field]
+            elif each.positional:
+                value = each.default
+            else:
+                continue
+            if each.positional:
+                positional.append(value)
+            else:
+                named[each.name] = value
+        return positional, named
+
+    def _validated(self, text: str) -> BaseModel:
+        if "null" in text:
+            sent = json.loads(text)
+            text = json.dumps(without_defaults(sent, self.schema, self.schema.get("$defs", {})))
+        try:
+            return self._model.model_validate_json(text)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+            lines = [f"{_place(each['loc'])}: {each['msg']}" for each in details[:_FINDINGS]]
+            if len(details) > _FINDINGS:
+                lines.append(f"and {len(details) - _FINDINGS} more")
+            text = "The arguments don't fit:\n" + "\n".join(lines)
+            raise ToolError(text, code="invalid_arguments") from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, location)) or "arguments"
+
+
+# -- Describing
+
+
+def _described(name: str, fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema]:
+    """Return the parameters as a model and as a schema, or name the one that is at fault."""
+    try:
+        return _modelled(fields)
+    except _UNDESCRIBABLE as error:
+        whole = error
+    for field, each in fields.items():
+        try:
+            _modelled({field: each})
+        except _UNDESCRIBABLE as error:
+            raise ToolRegistrationError(
+                f"tool {name!r}, parameter {each.name!r}: {each.annotation!r} can't be described "
+                f"in JSON ({_first_line(error)}); use types that pydantic can validate, bind it "
+                "before (`functools.partial`), or take a `ToolContext`"
+            ) from error
+    raise ToolRegistrationError(f"tool {name!r}: {_first_line(whole)}") from whole
+
+
+_UNDESCRIBABLE = (PydanticUserError, TypeError, ValueError, NameError, RecursionError)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _modelled(fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema]:
+    # The names are aliases, so that a parameter may have any name; whether a value was sent is
+    # known from `model_fields_set`, and Python's own default stays where it is.
+    definitions: dict[str, Any] = {
+        field: (each.annotation, _field(each))
+        for field, each in fields.items()
+        if not each.injected
+    }
+    model = create_model("Arguments", __config__=_CONFIG, **definitions)
+    return model, model.model_json_schema(schema_generator=_Quiet)
+
+
+def _field(parameter: Parameter) -> object:
+    alias = parameter.name
+    if parameter.optional:
+        return Field(alias=alias, validation_alias=alias, default_factory=_unset)
+    return Field(alias=alias, validation_alias=alias)
+
+
+def _unset() -> None:
+    """Stand in for a default that Python fills in."""
+
+
+def _default(parameter: Parameter) -> dict[str, object]:
+    """Return the `default` of a parameter's schema; none where it can't be said in JSON."""
+    if not parameter.optional:
+        return {}
+    try:
+        adapter: TypeAdapter[object] = TypeAdapter(parameter.annotation)
+        value: object = adapter.dump_python(parameter.default, mode="json", warnings="none")
+        json.dumps(value, allow_nan=False)
+    except (PydanticSerializationError, PydanticUserError, TypeError, ValueError):
+        return {}
+    return {"default": value}
+
+
+def _note(parameter: Parameter) -> str | None:
+    """Return the text of `Annotated[str, "text"]`."""
+    if get_origin(parameter.annotation) is not Annotated:
+        return None
+    return next(
+        (each for each in get_args(parameter.annotation)[1:] if isinstance(each, str)), None
+    )
+
+
+# -- Checking
+
+
+def _checked(text: str, settings: ToolSettings) -> str:
+    """Return the arguments' text once it is known to be one JSON object within the limits."""
+    text = text.strip() or "{}"
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > settings.max_argument_bytes:
+        most = settings.max_argument_bytes
+        _refuse("arguments_too_large", f"The arguments have {size} bytes; {most} are allowed.")
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+        )
+    except RecursionError:
+        _refuse_depth(settings)
+    except ValueError as error:
+        _refuse("invalid_json", f"The arguments are not valid JSON: {error}.")
+    if value is None:
+        return "{}"
+    if not isinstance(value, dict):
+        _refuse("invalid_json", "The arguments are not a JSON object.")
+    level: list[Any] = [value]
+    for _ in range(settings.max_depth):
+        level = [inner for each in level for inner in _inner(each)]
+        if not level:
+            return text
+    return _refuse_depth(settings)
+
+
+def _inner(value: dict[str, Any] | list[Any]) -> list[Any]:
+    children = value.values() if isinstance(value, dict) else value
+    return [each for each in children if isinstance(each, dict | list)]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        _refuse("invalid_json", f"The arguments have {twice!r} twice in one object.")
+    return found
+
+
+def _finite(text: str) -> float:
+    return number if isfinite(number := float(text)) else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    _refuse("invalid_json", f"The arguments are not valid JSON: {text} is no JSON number.")
+
+
+def _refuse_depth(settings: ToolSettings) -> NoReturn:
+    most = settings.max_depth
+    _refuse("arguments_too_deep", f"The arguments are nested more than {most} levels deep.")
+
+
+def _refuse(code: str, text: str) -> NoReturn:
+    raise ToolError(text, code=code)

@@ -1,0 +1,94 @@
+"""What a tool returns, as text for a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias, TypeGuard
+
+from pydantic_core import to_json
+
+from llmgine.contracts import MediaPart, TextPart, ToolCall, ToolResult
+from llmgine.errors import ToolError
+
+__all__ = ["failure", "success"]
+
+Parts: TypeAlias = tuple[TextPart | MediaPart, ...]
+
+# Room for the mark that tells what was cut.
+_MARK = 64
+
+
+def success(call: ToolCall, value: object, limit: int) -> ToolResult:
+    """Return a tool's value as the result of a call, with at most `limit` bytes of text.
+
+    Raises:
+        Exception: the value can't be told in JSON.
+    """
+    if isinstance(value, ToolResult):
+        content = value.content if isinstance(value.content, str) else tuple(value.content)
+        return replace(value, tool_call_id=call.id, name=call.name, content=_within(content, limit))
+    return ToolResult(tool_call_id=call.id, name=call.name, content=_within(_told(value), limit))
+
+
+def failure(call: ToolCall, error: ToolError, limit: int) -> ToolResult:
+    """Return an error as the result of a call."""
+    return ToolResult(
+        tool_call_id=call.id,
+        name=call.name,
+        content=_cut(str(error), limit),
+        is_error=True,
+        error_code=error.code,
+    )
+
+
+def _told(value: object) -> str | Parts:
+    if isinstance(value, str):
+        # Not `str(value)`: a member of a `StrEnum` may say anything there.
+        return str.__str__(value)
+    if parts := _parts(value):
+        return parts
+    if inspect.isgenerator(value):
+        raise TypeError("a generator has no end that could be waited for; return a list")
+    try:
+        return to_json(value, inf_nan_mode="strings").decode()
+    except ValueError:
+        # Bytes that are no text.
+        return to_json(value, inf_nan_mode="strings", bytes_mode="base64").decode()
+
+
+def _parts(value: object) -> Parts:
+    """Return the parts that a value is, or is a list of; none where it holds anything else."""
+    values = value if _is_sequence(value) else (value,)
+    parts = tuple(each for each in values if isinstance(each, TextPart | MediaPart))
+    return parts if len(parts) == len(values) else ()
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
+
+
+def _within(content: str | Parts, limit: int) -> str | Parts:
+    if isinstance(content, str):
+        return _cut(content, limit)
+    return tuple(_cut_parts(content, limit))
+
+
+def _cut_parts(parts: Parts, limit: int) -> Iterator[TextPart | MediaPart]:
+    for part in parts:
+        if isinstance(part, TextPart):
+            text = _cut(part.text, limit)
+            limit = max(limit - len(text.encode()), 0)
+            yield replace(part, text=text)
+        else:
+            yield part
+
+
+def _cut(text: str, limit: int) -> str:
+    # Half of a surrogate pair has no UTF-8 form.
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode()
+    kept = data[: max(limit - _MARK, 0)].decode("utf-8", "ignore")
+    return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes are missing]"

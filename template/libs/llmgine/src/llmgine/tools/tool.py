@@ -1,0 +1,147 @@
+"""A function as a tool: its name, what is said of it, and how it is called."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from llmgine.contracts import ToolCall, ToolDefinition
+from llmgine.errors import ToolRegistrationError
+from llmgine.settings import ToolSettings
+from llmgine.tools.arguments import Arguments
+from llmgine.tools.docstrings import described
+from llmgine.tools.parameters import ToolContext, layers, parameters_of
+from llmgine.tools.schema import strict_form
+
+__all__ = ["NeedsApproval", "Tool", "made"]
+
+NeedsApproval: TypeAlias = bool | Callable[[ToolCall], bool]
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+# Providers have refused longer ones.
+_LONGEST_DESCRIPTION = 1024
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tool:
+    """A registered function.
+
+    Attributes:
+        name: how models call it.
+        description: what it does.
+        function: the function itself.
+        arguments: what it takes.
+        needs_approval: whether a person has to agree.
+        timeout: its own limit in seconds, if it has one.
+    """
+
+    name: str
+    description: str
+    function: Callable[..., object]
+    arguments: Arguments
+    needs_approval: NeedsApproval
+    timeout: float | None
+
+    def definition(self, *, strict: bool) -> ToolDefinition:
+        """Return what a model is told; a tool that has no strict form says so."""
+        closed = strict_form(self.arguments.schema) if strict else None
+        plain: ToolDefinition = {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": closed or self.arguments.schema,
+            },
+        }
+        if strict:
+            plain["function"]["strict"] = closed is not None
+        return plain
+
+    def bound(self, context: ToolContext, settings: ToolSettings) -> partial[object]:
+        """Return the function with the arguments of a call.
+
+        Raises:
+            ToolError: the arguments don't fit.
+        """
+        positional, named = self.arguments.bind(context.call.arguments, context, settings)
+        return partial(self.function, *positional, **named)
+
+    def must_ask(self, call: ToolCall) -> bool:
+        """Tell whether a person has to agree to a call; where that can't be told, one has to."""
+        if isinstance(self.needs_approval, bool):
+            return self.needs_approval
+        try:
+            return bool(self.needs_approval(call))
+        except Exception:
+            _log.exception("needs_approval of tool %r failed: a person is asked", self.name)
+            return True
+
+
+def made(
+    function: Callable[..., object],
+    *,
+    name: str | None,
+    description: str | None,
+    needs_approval: NeedsApproval,
+    timeout: float | None,
+) -> Tool:
+    """Make a tool of a function.
+
+    Raises:
+        ToolRegistrationError: it can't be one.
+    """
+    _check_function(function)
+    parts = [each for each in layers(function) if not isinstance(each, partial)]
+    outer, inner = parts[0], parts[-1]
+    if name is None:
+        name = outer.__name__ if inspect.isroutine(outer) else type(outer).__name__
+    if not _NAME.fullmatch(name):
+        raise ToolRegistrationError(
+            f"tool {name!r}: expected a name of 1 to 64 letters, digits, `_` and `-`; give "
+            "`name=` another one"
+        )
+    _check_options(name, needs_approval, timeout)
+    routine = outer if inspect.isroutine(outer) else inner
+    words = described(inspect.getdoc(routine) or inspect.getdoc(outer))
+    text = words.text if description is None else description
+    if len(text) > _LONGEST_DESCRIPTION:
+        _log.warning("tool %r has a description of %d characters", name, len(text))
+    return Tool(
+        name=name,
+        description=text,
+        function=function,
+        arguments=Arguments(name, parameters_of(function, name), words),
+        needs_approval=needs_approval,
+        timeout=timeout,
+    )
+
+
+def _check_function(function: object) -> None:
+    if not callable(function) or inspect.isclass(function):
+        raise ToolRegistrationError(f"expected a function as a tool, found {function!r}")
+    for each in (function, type(function).__call__):
+        if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
+            raise ToolRegistrationError(
+                f"tool {function!r}: expected a function that returns its result, found one that "
+                "yields; return a list"
+            )
+
+
+def _check_options(name: str, needs_approval: object, timeout: float | None) -> None:
+    if timeout is not None and not timeout > 0:
+        raise ToolRegistrationError(
+            f"tool {name!r}, timeout: expected more than 0 seconds, found {timeout}; "
+            "`math.inf` is no limit"
+        )
+    if inspect.iscoroutinefunction(needs_approval):
+        raise ToolRegistrationError(
+            f"tool {name!r}, needs_approval: expected a bool or a plain function, found a "
+            "coroutine function, whose answer would always be yes"
+        )
