@@ -37,7 +37,17 @@ from typing import NoReturn, TypeGuard, TypeVar, overload
 
 from llmgine.contracts import chat, events, llm, messages
 from llmgine.contracts.chat import JsonValue, OpaquePart
-from llmgine.contracts.codec._declared import ARRAYS, TAG, TEXT_FORMS, TEXTS, Form, Misfit, declared
+from llmgine.contracts.codec._declared import (
+    ARRAYS,
+    TAG,
+    TEXT_FORMS,
+    TEXTS,
+    DeclaredField,
+    Form,
+    Misfit,
+    check_depth,
+    declared,
+)
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.errors import CodecError, UndecoratedMessageError
 
@@ -51,7 +61,6 @@ NEWER = "llmgine.newer"
 ClassT = TypeVar("ClassT", bound=type)
 ValueT = TypeVar("ValueT")
 
-_MAX_DEPTH = 100
 _ERROR = "ErrorInfo"
 _NAME = re.compile(r"[A-Z][A-Za-z0-9_.]*")
 
@@ -131,7 +140,7 @@ def encode(value: object) -> bytes:
 
 def _dumped(written: JsonValue) -> bytes:
     text = _JSON.encode(written)
-    _check_depth(written, text.count("[") + text.count("{"))
+    check_depth(written, text.count("[") + text.count("{"))
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -161,7 +170,7 @@ def decode(data: bytes, expected: type | None = None) -> object:
         raise CodecError(f"expected at most {MAX_BYTES} bytes, found {len(data)}")
     try:
         parsed: JsonValue = _PARSER.decode(data.decode())
-        _check_depth(parsed, data.count(b"[") + data.count(b"{"))
+        check_depth(parsed, data.count(b"[") + data.count(b"{"))
         value = _read(parsed)
     except Misfit as error:
         raise CodecError(f"can't decode: {error}") from error
@@ -183,22 +192,6 @@ def _no_constant(name: str) -> NoReturn:
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _PARSER = json.JSONDecoder(parse_constant=_no_constant)
-
-
-def _check_depth(data: JsonValue, brackets: int) -> None:
-    if brackets < _MAX_DEPTH:
-        return  # as nearly always: so few can't be nested too deeply
-    level = [data]
-    for _ in range(_MAX_DEPTH):
-        level = [
-            item
-            for outer in level
-            if isinstance(outer, dict | list)
-            for item in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return
-    raise Misfit(f"nested deeper than {_MAX_DEPTH} levels")
 
 
 def _write_all(values: Iterable[object]) -> JsonValue:
@@ -286,13 +279,19 @@ def _write_fields(value: object) -> JsonValue:
     values = {field.name: getattr(value, field.name) for field in known.by_key.values()}
     known.check(values)
     for key, field in known.by_key.items():
-        try:
-            item = _write(values[field.name])
-        except Misfit as error:
-            raise error.at(field.name) from None
-        marked = field.bare is not None and isinstance(item, dict) and item[TAG] == field.bare
-        written[key] = item["value"] if marked and isinstance(item, dict) else item
+        item = values[field.name]
+        plain = item is None or type(item) is str
+        written[key] = item if plain else _write_field(field, item)
     return written
+
+
+def _write_field(field: DeclaredField, value: object) -> JsonValue:
+    try:
+        item = _write(value)
+    except Misfit as error:
+        raise error.at(field.name) from None
+    marked = field.bare is not None and isinstance(item, dict) and item[TAG] == field.bare
+    return item["value"] if marked and isinstance(item, dict) else item
 
 
 def _read(data: JsonValue, *, newer: bool = False) -> object:
@@ -368,18 +367,22 @@ def _read_fields(kind: type[object], data: dict[str, JsonValue]) -> object:
         field = known.by_key.get(key)
         if field is None:
             raise Misfit(f"expected {kind.__qualname__}, which has no field {key[:80]!r}")
-        try:
-            if field.bare is not None and type(item) is _FORMS[field.bare].natural:
-                values[field.name] = _read_marked(field.bare, item, newer=field.newer)
-            else:
-                values[field.name] = _read(item, newer=field.newer)
-        except Misfit as error:
-            raise error.at(field.name) from None
+        plain = item is None or (field.bare is None and type(item) is str)
+        values[field.name] = item if plain else _read_field(field, item)
     known.check(values)
     try:
         return kind(**values)
     except Exception as error:
         raise Misfit(f"{kind.__qualname__} refuses these fields: {error}") from error
+
+
+def _read_field(field: DeclaredField, item: JsonValue) -> object:
+    try:
+        if field.bare is not None and type(item) is _FORMS[field.bare].natural:
+            return _read_marked(field.bare, item, newer=field.newer)
+        return _read(item, newer=field.newer)
+    except Misfit as error:
+        raise error.at(field.name) from None
 
 
 def _contracts(module: ModuleType) -> list[type]:

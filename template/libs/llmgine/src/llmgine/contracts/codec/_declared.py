@@ -60,6 +60,7 @@ __all__ = [
     "DeclaredField",
     "Form",
     "Misfit",
+    "check_depth",
     "declared",
 ]
 
@@ -84,6 +85,7 @@ _NAMES = {"JsonValue": JsonValue}
 # An ambient default would put a decoded message into the session that happens to decode it.
 _OWN = frozenset({"id", "timestamp", "session_id", "parent_id"})
 _LONGEST = 500
+_MAX_DEPTH = 100
 _MOST_ERRORS = 50
 _UNCHECKABLE = (PydanticUserError, NameError, TypeError, AttributeError, RecursionError)
 
@@ -94,6 +96,27 @@ class Misfit(Exception):  # noqa: N818 - it is turned into a CodecError at the c
     def at(self, step: str) -> Misfit:
         """Return the same error, seen from one step further out."""
         return Misfit(f"{step}: {self}")
+
+
+def check_depth(data: JsonValue, brackets: int) -> None:
+    """Refuse what is nested too deeply; its text has this many opening brackets.
+
+    Raises:
+        Misfit: it is.
+    """
+    if brackets < _MAX_DEPTH:
+        return  # as nearly always: so few can't be nested too deeply
+    level = [data]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise Misfit(f"nested deeper than {_MAX_DEPTH} levels")
 
 
 @dataclass(frozen=True, slots=True)
