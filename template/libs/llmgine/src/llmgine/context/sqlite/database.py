@@ -21,7 +21,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
             body TEXT NOT NULL,
             stored_at REAL NOT NULL,
             PRIMARY KEY (tenant, session, number)
-        ) WITHOUT ROWID""",
+        )""",
     ),
 )
 """What leads from each version of the schema to the next; released ones never change."""

@@ -251,7 +251,9 @@ class SQLiteContextStore:
         db.execute(f"DELETE {_OF_SESSION}", (self._tenant, session_id))
 
     async def _changed(self, session_id: str, length: int) -> None:
-        await tell(self._publisher, ChatHistoryUpdatedEvent(session_id=session_id, length=length))
+        if self._publisher is not None:
+            event = ChatHistoryUpdatedEvent(session_id=session_id, length=length)
+            await tell(self._publisher, event)
 
 
 def build(settings: ContextSettings, *, publisher: Publisher | None = None) -> ContextStore:
