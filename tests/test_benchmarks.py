@@ -1,10 +1,11 @@
-"""The benchmark of the bus runs, counts what arrives, and fills its place in the README."""
+"""The benchmarks run, count what arrives, and fill their places in the README."""
 
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,17 @@ from extensions.questionnaire import ROOT
 PEERS = ["mediatorx", "blinker", "autogen-core", "bubus"]
 
 
-def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
-    file = tmp_path / "bus.json"
-    command = [sys.executable, "benchmarks/bus.py", "--quick", "--json", str(file)]
+def quick_run(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """What a quick run prints, and its figures."""
+    file = folder / "figures.json"
+    command = [sys.executable, f"benchmarks/{name}.py", "--quick", "--json", str(file)]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)  # noqa: S603
     assert done.returncode == 0, done.stderr
-    report = json.loads(file.read_text("utf-8"))
+    return done.stdout, json.loads(file.read_text("utf-8"))
+
+
+def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
+    printed, report = quick_run("bus", tmp_path)
     assert [row["key"] for row in report["rows"]] == [
         "execute",
         "observed",
@@ -34,7 +40,7 @@ def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
         "handlers",
     ]
     for row in report["rows"]:
-        assert row["title"] in done.stdout
+        assert row["title"] in printed
         assert row["figures"]["llmgine"] >= 0
         assert row["verdict"] in {"stretch", "yes", "missed", "-"}
         assert list(row["figures"]) == ["llmgine", "no bus", *PEERS]
@@ -43,7 +49,17 @@ def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
     assert list(report["peers"]) == PEERS
     missing = [name for name, version in report["peers"].items() if version is None]
     for name in missing:
-        assert re.search(rf"^Not installed, .*{name}", done.stdout, re.MULTILINE)
+        assert re.search(rf"^Not installed, .*{name}", printed, re.MULTILINE)
+
+
+def test_a_quick_run_of_the_context_store_finds_every_conversation(tmp_path: Path) -> None:
+    printed, report = quick_run("context", tmp_path)
+    assert [row["key"] for row in report["rows"]] == ["many", "one", "wait", "window"]
+    for row in report["rows"]:
+        assert row["title"] in printed
+        assert row["figures"]["FULL"] > 0
+        assert row["figures"]["NORMAL"] > 0
+    assert report["wrong"] == []
 
 
 def test_the_readme_shows_the_rows_that_are_measured() -> None:
