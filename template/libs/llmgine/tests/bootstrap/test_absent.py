@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, FILE, PROVIDERS, STORES, Room
+from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, PROVIDERS, STORES, Room
 from llmgine.bus import MessageBus
 from llmgine.context.memory import InMemoryContextStore
 from llmgine.errors import ConfigurationError
@@ -24,7 +24,7 @@ def _only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A project into which only what can't be left out was rendered."""
-    _only(monkeypatch, "scripted", "memory")
+    _only(monkeypatch, "scripted", "memory", "manager")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_handlers_that_were_left_out_are_missed_only_where_settings_speak_
 def needy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("llmgine.providers.needy")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    _only(monkeypatch, "needy")
+    _only(monkeypatch, "needy", "manager")
     return module
 
 
@@ -89,3 +89,5 @@ def test_what_is_there_can_be_chosen() -> None:
     assert PROVIDERS.has("scripted")
     assert not PROVIDERS.has("observed")
     assert not PROVIDERS.has("__init__")
+    with pytest.raises(ConfigurationError, match=r"expected 'manager' or package\."):
+        EXECUTORS.build("no_such_file")

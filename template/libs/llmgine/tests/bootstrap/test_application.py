@@ -23,9 +23,12 @@ from llmgine.contracts import (
     LLMRequest,
     Message,
     Publisher,
+    ResolveToolApproval,
     SessionStartEvent,
+    ToolApprovalRequestedEvent,
     ToolCall,
     ToolDefinition,
+    ToolExecuteResultEvent,
     ToolResult,
 )
 from llmgine.contracts.protocols import CallNext
@@ -43,6 +46,7 @@ from llmgine.providers.observed import ObservedProvider
 from llmgine.providers.scripted import ScriptedProvider
 from llmgine.settings import BusSettings
 from llmgine.testing.fixtures import quiet_config
+from llmgine.tools import ToolManager
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +228,8 @@ async def test_the_defaults(tmp_path: Path) -> None:
             FileEventHandler,
         ]
         assert isinstance(app.context, InMemoryContextStore)
-        assert (app.provider.name, app.tools) == ("scripted", None)
+        assert isinstance(app.tools, ToolManager)
+        assert app.provider.name == "scripted"
     assert "SessionStart" not in (tmp_path / "e.jsonl").read_text()
 
 
@@ -303,6 +308,54 @@ async def test_settings_name_anybody_s_factory(elsewhere: ModuleType) -> None:
         assert app.provider.name == "theirs"
         await app.context.add_message("s", ChatMessage.user("Hi"))
     assert ChatHistoryUpdatedEvent in map(type, keeper.events)
+
+
+async def test_settings_name_anybody_s_executor(elsewhere: ModuleType) -> None:
+    def tools(config: ApplicationConfig, *, publisher: Publisher) -> ToolManager:
+        return ToolManager(config.tools.executor, publisher=publisher)
+
+    vars(elsewhere).update(tools=tools)
+    config = quiet_config(tools={"executor": "elsewhere:tools"})
+    async with ApplicationBootstrap(config, bus=MessageBus.isolated()) as app:
+        assert isinstance(app.tools, ToolManager)
+        assert app.tools.session_id == "elsewhere:tools"
+
+
+async def test_tools_are_observed_limited_and_answered_for_over_the_bus() -> None:
+    keeper = Keeper()
+    config = quiet_config(tools={"max_argument_bytes": 20})
+
+    async def answer(event: ToolApprovalRequestedEvent) -> None:
+        assert not await app.bus.execute(ResolveToolApproval(call_id="other", approved=True))
+        assert await app.bus.execute(ResolveToolApproval(call_id=event.call.id, approved=True))
+
+    def double(number: int) -> int:
+        return 2 * number
+
+    def setup(app: ApplicationBootstrap) -> None:
+        assert isinstance(app.tools, ToolManager)
+        app.tools.register_tool(double, needs_approval=True)
+        app.bus.register_event_handler(ToolApprovalRequestedEvent, answer)
+
+    bus = MessageBus.isolated()
+    async with (
+        ApplicationBootstrap(config, bus=bus, handlers=[keeper], setup=setup) as app,
+        BusSession("s", bus=bus),
+    ):
+        call = ToolCall(id="c", name="double", arguments='{"number": 4}')
+        assert (await app.tools.execute_tool_call(call)).content == "8"
+        call = ToolCall(id="c", name="double", arguments='{"number": 4000000000000}')
+        result = await app.tools.execute_tool_call(call)
+        assert result.error_code == "arguments_too_large"
+    results = [each for each in keeper.events if isinstance(each, ToolExecuteResultEvent)]
+    assert [each.session_id for each in results] == ["s", "s"]
+
+
+async def test_an_executor_without_approvals_has_no_handler_for_answers() -> None:
+    bus = MessageBus.isolated()
+    async with ApplicationBootstrap(quiet_config(), bus=bus, tools=Tools()):
+        with pytest.raises(NoHandlerError):
+            await bus.execute(ResolveToolApproval(call_id="c", approved=True))
 
 
 async def refusal(config: ApplicationConfig, **parts: object) -> str:

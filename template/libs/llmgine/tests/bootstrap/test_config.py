@@ -16,7 +16,7 @@ from llmgine.settings import (
     ProviderSettings,
 )
 
-GROUPS = "bus, console, context, file, observability, provider"
+GROUPS = "bus, console, context, file, observability, provider, tools"
 WORKSPACE = "[tool.uv.workspace]\nmembers = []\n"
 
 

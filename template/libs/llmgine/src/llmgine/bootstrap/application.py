@@ -16,7 +16,14 @@ from llmgine.bootstrap.config import ApplicationConfig
 from llmgine.bootstrap.exits import SignalWatch
 from llmgine.bootstrap.wiring import Factory, Maker, called, fitting
 from llmgine.bus import MessageBus
-from llmgine.contracts import ContextStore, LLMProvider, Registration, ToolExecutor
+from llmgine.contracts import (
+    ContextStore,
+    LLMProvider,
+    Registration,
+    ResolvesApprovals,
+    ResolveToolApproval,
+    ToolExecutor,
+)
 from llmgine.errors import BusNotRunningError, ConfigurationError, WouldDeadlockError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.providers.observed import ObservedProvider
@@ -31,7 +38,7 @@ class _Wired:
     """What exists from `start` to `stop`."""
 
     observability: ObservabilityClient
-    tools: ToolExecutor | None
+    tools: ToolExecutor
     context: ContextStore
     provider: LLMProvider
 
@@ -55,7 +62,7 @@ class ApplicationBootstrap:
         observability: who hands events to handlers. One that is given brings its own handlers:
             the settings `console` and `file` have no say in it.
         handlers: further observability handlers; always started and stopped, also when given.
-        tools: who runs the tools that models call; by default nobody.
+        tools: who runs the tools that models call.
         context: who keeps the conversations.
         provider: who answers.
         setup: called with the application when everything is wired and nothing is started: the
@@ -101,8 +108,8 @@ class ApplicationBootstrap:
         return self._now().observability
 
     @property
-    def tools(self) -> ToolExecutor | None:
-        """Who runs tools, from `start` to `stop`; nobody unless given."""
+    def tools(self) -> ToolExecutor:
+        """Who runs tools, from `start` to `stop`."""
         return self._now().tools
 
     @property
@@ -200,7 +207,7 @@ class ApplicationBootstrap:
         observability = maker.observability(self._observability, self._handlers)
         self._wired = _Wired(
             observability=observability,
-            tools=await self._chosen_tools(maker),
+            tools=await maker.part("tools", ToolExecutor, self._tools, maker.tools),
             context=await maker.part("context", ContextStore, self._context, maker.store),
             provider=await self._observed_provider(maker),
         )
@@ -212,6 +219,7 @@ class ApplicationBootstrap:
         with self.bus.collecting() as registered:
             stack.callback(_cancel_all, registered)
             self.bus.add_observer(observability.observe)
+            self._answer_approvals()
             if self._setup is not None:
                 self._setup(self)
         if self._starts_bus:
@@ -219,10 +227,12 @@ class ApplicationBootstrap:
         # A bus that was made elsewhere keeps its settings, unless ours were set on purpose.
         await self.bus.start(self.config.bus if self.config.says("bus") else None)
 
-    async def _chosen_tools(self, maker: Maker) -> ToolExecutor | None:
-        if self._tools is None:
-            return None
-        return await maker.part("tools", ToolExecutor, self._tools)
+    def _answer_approvals(self) -> None:
+        tools = self.tools
+        if isinstance(tools, ResolvesApprovals):
+            self.bus.register_command_handler(
+                ResolveToolApproval, tools.resolve_approval, inline=True
+            )
 
     async def _observed_provider(self, maker: Maker) -> LLMProvider:
         provider = await maker.part("provider", LLMProvider, self._provider, maker.provider)

@@ -24,6 +24,7 @@ from llmgine.settings import (
     FileSettings,
     ObservabilitySettings,
     ProviderSettings,
+    ToolSettings,
 )
 
 __all__ = ["ApplicationConfig"]
@@ -48,6 +49,7 @@ class ApplicationConfig(BaseSettings):
         observability: limits of the observability client.
         provider: who answers.
         context: who keeps the conversations.
+        tools: who runs the tools, and its limits.
     """
 
     model_config = SettingsConfigDict(
@@ -60,6 +62,7 @@ class ApplicationConfig(BaseSettings):
     observability: ObservabilitySettings = ObservabilitySettings()
     provider: ProviderSettings = ProviderSettings()
     context: ContextSettings = ContextSettings()
+    tools: ToolSettings = ToolSettings()
 
     _location: Location = PrivateAttr()
     _layers: list[Layer] = PrivateAttr()

@@ -16,7 +16,7 @@ from pkgutil import iter_modules
 from llmgine.bootstrap.layers import shown
 from llmgine.errors import ConfigurationError
 
-__all__ = ["CONSOLE", "FILE", "PROVIDERS", "STORES", "Build", "Room", "named_factory"]
+__all__ = ["CONSOLE", "EXECUTORS", "FILE", "PROVIDERS", "STORES", "Build", "Room", "named_factory"]
 
 Build = Callable[..., object]
 
@@ -98,6 +98,22 @@ STORES = Room(
     package="llmgine.context",
     answers={"sqlite": "store: sqlite"},
     helpers=frozenset({"window"}),
+)
+EXECUTORS = Room(
+    setting="tools.executor",
+    package="llmgine.tools",
+    helpers=frozenset(
+        {
+            "approvals",
+            "arguments",
+            "docstrings",
+            "parameters",
+            "results",
+            "running",
+            "schema",
+            "tool",
+        }
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from llmgine.bootstrap.config import ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, FILE, PROVIDERS, STORES, named_factory
+from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, PROVIDERS, STORES, Room, named_factory
 from llmgine.contracts import Publisher
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
@@ -129,16 +129,22 @@ class Maker:
     def provider(self) -> object:
         """Make the provider that the settings name."""
         settings = self._config.provider
-        if ":" in settings.name:
-            return self._called(PROVIDERS.setting, named_factory(PROVIDERS.setting, settings.name))
-        return PROVIDERS.build(settings.name, settings)
+        return self._named(PROVIDERS, settings.name, settings)
 
     def store(self) -> object:
         """Make the context store that the settings name."""
         settings = self._config.context
-        if ":" in settings.store:
-            return self._called(STORES.setting, named_factory(STORES.setting, settings.store))
-        return STORES.build(settings.store, settings, publisher=self._publisher)
+        return self._named(STORES, settings.store, settings, publisher=self._publisher)
+
+    def tools(self) -> object:
+        """Make the tool executor that the settings name."""
+        settings = self._config.tools
+        return self._named(EXECUTORS, settings.executor, settings, publisher=self._publisher)
+
+    def _named(self, room: Room, name: str, *arguments: object, **options: object) -> object:
+        if ":" in name:
+            return self._called(room.setting, named_factory(room.setting, name))
+        return room.build(name, *arguments, **options)
 
     def _configured_handlers(self) -> Iterator[ObservabilityEventHandler]:
         config = self._config

@@ -68,6 +68,7 @@ from llmgine.contracts.protocols import (
     ObservabilitySink,
     Publisher,
     Registration,
+    ResolvesApprovals,
     ToolExecutor,
 )
 from llmgine.contracts.publishing import tell
@@ -110,6 +111,7 @@ __all__ = [
     "RefusalPart",
     "Registration",
     "ResolveToolApproval",
+    "ResolvesApprovals",
     "ResponseBuilder",
     "SessionEndEvent",
     "SessionStartEvent",

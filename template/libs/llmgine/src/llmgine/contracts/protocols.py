@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 from llmgine.contracts.chat import ChatMessage, ToolCall, ToolResult
+from llmgine.contracts.events import ResolveToolApproval
 from llmgine.contracts.llm import LLMChunk, LLMRequest, LLMResponse, ToolDefinition
 from llmgine.contracts.messages import Command, Event, Message, ResultT
 
@@ -20,6 +21,7 @@ __all__ = [
     "Observer",
     "Publisher",
     "Registration",
+    "ResolvesApprovals",
     "ToolExecutor",
 ]
 
@@ -175,6 +177,15 @@ class ToolExecutor(Protocol):
 
     async def execute_tool_call(self, call: ToolCall) -> ToolResult:
         """Run one call; whatever the model sent, the outcome is a result, never an exception."""
+        ...
+
+
+@runtime_checkable
+class ResolvesApprovals(Protocol):
+    """A `ToolExecutor` whose calls may wait for a person; bootstrap brings it the answers."""
+
+    def resolve_approval(self, command: ResolveToolApproval) -> bool:
+        """Answer a waiting call; return whether such a call was waiting."""
         ...
 
 
