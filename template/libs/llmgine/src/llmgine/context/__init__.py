@@ -4,5 +4,6 @@ Optional stores are imported by name from their own file.
 """
 
 from llmgine.context.memory import InMemoryContextStore
+from llmgine.context.window import estimated_tokens, summarised, token_window
 
-__all__ = ["InMemoryContextStore"]
+__all__ = ["InMemoryContextStore", "estimated_tokens", "summarised", "token_window"]

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
-from llmgine.contracts import ChatMessage, OpaquePart, Part, RefusalPart, ToolResult
+from llmgine.contracts import ChatMessage, MediaPart, OpaquePart, RefusalPart
+from llmgine.contracts.chat import Part, ToolCall, ToolResult
 
-__all__ = ["copied", "history_window", "unmatched_results", "window_start"]
+__all__ = [
+    "SUMMARY",
+    "copied",
+    "estimated_tokens",
+    "history_window",
+    "summarised",
+    "token_window",
+    "unmatched_results",
+    "window_start",
+]
+
+SUMMARY = "llmgine.summary"
+"""The key under which a summary's `provider_data` names the messages that it stands for."""
+
+_BYTES_PER_TOKEN = 4
+_AROUND_A_MESSAGE = 4
+_MEDIA_TOKENS = 1_500
 
 
 def _copied_part(part: Part) -> Part:
@@ -113,3 +130,110 @@ def history_window(messages: Sequence[ChatMessage], last: int | None) -> list[Ch
     if last is None:
         return list(messages)
     return list(_without_orphans(messages[window_start(messages, last) :]))
+
+
+def _bytes(part: Part) -> int:
+    if isinstance(part, MediaPart):
+        return _MEDIA_TOKENS * _BYTES_PER_TOKEN
+    if isinstance(part, ToolResult) and not isinstance(part.content, str):
+        return sum(map(_bytes, part.content))
+    if isinstance(part, ToolCall):
+        text = part.name + part.arguments
+    else:
+        text = str(part.data) if isinstance(part, OpaquePart) else part.text
+    return len(text.encode(errors="replace"))
+
+
+def estimated_tokens(message: ChatMessage) -> int:
+    """Estimate what a message costs a model, without knowing the model.
+
+    A token for every four bytes of UTF-8, four for the message itself, and 1,500 for each picture,
+    recording, film or document. For English and code that is mostly within a quarter of the truth,
+    for other scripts mostly too little: leave a margin, or count with the model's own tokenizer.
+    """
+    return _AROUND_A_MESSAGE - sum(map(_bytes, message.parts)) // -_BYTES_PER_TOKEN
+
+
+def token_window(
+    messages: Sequence[ChatMessage],
+    budget: int,
+    *,
+    count: Callable[[ChatMessage], int] = estimated_tokens,
+) -> list[ChatMessage]:
+    """Return the system messages, and as many of the newest others as the budget allows.
+
+    A tool call and its results stay or go together. Where the system messages alone take the
+    budget, or not even the newest exchange fits into it, only they are returned.
+
+    Args:
+        messages: the conversation, oldest first.
+        budget: the most tokens that the window may have.
+        count: tells how many tokens a message has.
+    """
+    sound = list(_without_orphans(messages))
+    left = budget - sum(count(message) for message in sound if message.role == "system")
+    start = len(sound)
+    uncalled: set[str] = set()
+    for at in range(len(sound) - 1, -1, -1):
+        message = sound[at]
+        left -= 0 if message.role == "system" else count(message)
+        if left < 0:
+            break
+        uncalled.update(result.tool_call_id for result in message.tool_results)
+        uncalled.difference_update(call.id for call in message.tool_calls)
+        if not uncalled:
+            start = at
+    return [each for at, each in enumerate(sound) if at >= start or each.role == "system"]
+
+
+def _numbers(message: ChatMessage, number: int) -> tuple[int, int]:
+    """Return the first and the last number of what a message stands for; usually its own."""
+    match (message.provider_data or {}).get(SUMMARY):
+        case {"first": int(first), "last": int(last)}:
+            return first, last
+        case _:
+            return number, number
+
+
+async def summarised(
+    messages: Sequence[ChatMessage],
+    *,
+    last: int,
+    summarise: Callable[[Sequence[ChatMessage]], Awaitable[str]],
+) -> list[ChatMessage]:
+    """Return a window of about the `last` messages, behind a summary of those before it.
+
+    System messages stay as they are. The summary is a user's message; its `provider_data` names
+    what it stands for, as numbers of messages in the conversation, which start at 1:
+
+        {"llmgine.summary": {"first": 2, "last": 40}}
+
+    A conversation that starts with such a summary can be summarised again: the new one stands for
+    all that the old one stood for. It is for requests; what a store keeps stays complete.
+
+    Args:
+        messages: the whole conversation, or what this function made of it and what came since.
+        last: how many messages to leave as they are, at least.
+        summarise: tells in words what the given messages say.
+
+    Raises:
+        ValueError: `last` is negative.
+    """
+    start = window_start(messages, last)
+    instructions: list[ChatMessage] = []
+    replaced: list[ChatMessage] = []
+    first = number = 0
+    for message in messages[:start]:
+        begin, number = _numbers(message, number + 1)
+        if message.role == "system":
+            instructions.append(message)
+        else:
+            first = first or begin
+            replaced.append(message)
+    if not replaced:
+        return list(messages)
+    text = await summarise(replaced)
+    summary = replace(
+        ChatMessage.user(text), provider_data={SUMMARY: {"first": first, "last": number}}
+    )
+    return [*instructions, summary, *history_window(messages, last)]

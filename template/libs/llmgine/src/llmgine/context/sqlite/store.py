@@ -8,12 +8,10 @@ import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 from weakref import finalize
 
-from llmgine.context.sqlite.database import DatabaseFile
-from llmgine.context.sqlite.worker import Worker
+from llmgine.context.sqlite.database import DatabaseFile, Worker
 from llmgine.context.window import copied, history_window, unmatched_results, window_start
 from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
 from llmgine.contracts.codec import decode, encode
@@ -28,22 +26,24 @@ _PURGED_AT_ONCE = 100
 _AFTER_ALL = 2**62
 
 _OF_SESSION = "FROM messages WHERE tenant = ? AND session = ?"
+_CLEAR = f"DELETE {_OF_SESSION}"
 _VERSION = f"SELECT coalesce(max(number), 0) {_OF_SESSION}"
 _INSERT = "INSERT INTO messages VALUES (?, ?, ?, CAST(? AS TEXT), ?)"
 _TAIL = f"SELECT number, CAST(body AS BLOB) {_OF_SESSION} AND number < ? ORDER BY number DESC"
 _FORK = f"INSERT INTO messages SELECT tenant, ?, number, body, ? {_OF_SESSION} AND number <= ?"
 # Goes from one session to the next by the key, and looks at the last message of each.
-_STALE = """
+_PURGE = """
     WITH RECURSIVE names (name) AS (
-        SELECT min(session) FROM messages WHERE tenant = :tenant
-        UNION ALL
+        SELECT min(session) FROM messages WHERE tenant = :tenant UNION ALL
         SELECT (SELECT min(session) FROM messages WHERE tenant = :tenant AND session > name)
         FROM names WHERE name IS NOT NULL
     )
-    SELECT name FROM names WHERE name IS NOT NULL AND :before > (
-        SELECT stored_at FROM messages WHERE tenant = :tenant AND session = name
-        ORDER BY number DESC LIMIT 1
-    ) LIMIT :most
+    DELETE FROM messages WHERE tenant = :tenant AND session IN (
+        SELECT name FROM names WHERE :before > (
+            SELECT stored_at FROM messages WHERE tenant = :tenant AND session = name
+            ORDER BY number DESC LIMIT 1
+        ) LIMIT :most
+    )
 """
 
 
@@ -146,7 +146,8 @@ class SQLiteContextStore:
 
     async def clear_context(self, session_id: str) -> None:
         """Forget the conversation; one that doesn't exist is fine."""
-        await self._writer.run(lambda db: self._forget(db, session_id))
+        key = self._tenant, session_id
+        await self._writer.run(lambda db: db.execute(_CLEAR, key))
         await self._changed(session_id, 0)
 
     async def salvage(self, session_id: str) -> tuple[list[ChatMessage], list[CorruptRowError]]:
@@ -176,23 +177,18 @@ class SQLiteContextStore:
 
         def copy(db: sqlite3.Connection) -> int:
             if self._version(db, new_session_id):
-                raise ContextStoreError(
-                    f"session {new_session_id!r} has messages: fork into one that has none"
-                )
+                raise ContextStoreError(f"{new_session_id!r} has messages: fork into a new session")
             version = self._version(db, session_id)
             end = version if at is None else at
             if not 0 <= end <= version:
-                raise ContextStoreError(
-                    f"session {session_id!r} is at version {version}: expected `at` from 0 to "
-                    f"{version}, found {at}"
-                )
+                raise ContextStoreError(f"at: expected a version from 0 to {version}, found {at}")
             key = self._tenant, session_id
             return db.execute(_FORK, (new_session_id, time.time(), *key, end)).rowcount
 
         return await self._writer.run(copy)
 
     async def purge(self, older_than: datetime | timedelta) -> int:
-        """Forget the conversations without a message since then; return how many.
+        """Forget the conversations without a message since then; return how many messages went.
 
         They go in groups, so that other writers don't have to wait for all of them.
 
@@ -202,18 +198,10 @@ class SQLiteContextStore:
         Raises:
             ValueError: the moment has no time zone, or the time is negative.
         """
-        before = _moment(older_than)
-
-        def forget(db: sqlite3.Connection) -> int:
-            wanted = {"tenant": self._tenant, "before": before, "most": _PURGED_AT_ONCE}
-            names = [str(name) for (name,) in db.execute(_STALE, wanted).fetchall()]
-            for name in names:
-                self._forget(db, name)
-            return len(names)
-
+        wanted = {"tenant": self._tenant, "before": _moment(older_than), "most": _PURGED_AT_ONCE}
         total = 0
-        while found := await self._writer.run(forget):
-            total += found
+        while gone := await self._writer.run(lambda db: db.execute(_PURGE, wanted).rowcount):
+            total += gone
         return total
 
     async def close(self) -> None:
@@ -228,12 +216,7 @@ class SQLiteContextStore:
         await self._writer.run(lambda db: self._version(db, ""))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Close."""
         await self.close()
 
@@ -246,9 +229,6 @@ class SQLiteContextStore:
         """Return the last rows before a number, the latest first."""
         key = self._tenant, session_id
         return db.execute(f"{_TAIL} LIMIT ?", (*key, before, most)).fetchall()
-
-    def _forget(self, db: sqlite3.Connection, session_id: str) -> None:
-        db.execute(f"DELETE {_OF_SESSION}", (self._tenant, session_id))
 
     async def _changed(self, session_id: str, length: int) -> None:
         if self._publisher is not None:
