@@ -40,7 +40,9 @@ from llmgine.testing.recording import RecordingHandler, RecordingPublisher
 if TYPE_CHECKING:
     from _typeshed import TraceFunction
 
-_SLACK = 0.5
+# What takes no time takes no longer than this on a busy machine; whoever waits waits longer.
+_SLACK = 10.0
+_LONG = 60.0
 
 
 class Keeping(ObservabilityEventHandler):
@@ -303,10 +305,10 @@ async def test_a_full_buffer_drops_the_oldest_and_says_so_once(
     assert sum("can't keep up" in each for each in caplog.messages) == 1
 
 
-@pytest.mark.parametrize("limit", [0.0, 0.3])
+@pytest.mark.parametrize("limit", [0.0, 0.1])
 async def test_stop_keeps_its_limit_whatever_a_handler_does(limit: float) -> None:
     hung, fine = Gated(), Keeping()
-    client = ObservabilityClient([hung, fine])
+    client = ObservabilityClient([hung, fine], ObservabilitySettings(stop_timeout=_LONG))
     client.log("info", "in hand")
     await asyncio.to_thread(hung.entered.wait)
     client.log("info", "waits")
@@ -314,7 +316,7 @@ async def test_stop_keeps_its_limit_whatever_a_handler_does(limit: float) -> Non
     assert await client.flush(0.01) is False
     began = time.monotonic()
     report = await client.stop(limit)
-    assert time.monotonic() - began < limit + _SLACK
+    assert time.monotonic() - began < _SLACK
     account = report.handlers[0]
     assert (account.unconfirmed, account.stopped, account.queued) == (1, 2, 0)
     assert account.balanced
@@ -333,14 +335,38 @@ async def test_stop_keeps_its_limit_when_stopping_hangs() -> None:
         def stop(self, timeout: float) -> None:
             released.wait()
 
-    client = ObservabilityClient([HangsAtTheEnd()])
+    client = ObservabilityClient([HangsAtTheEnd()], ObservabilitySettings(stop_timeout=_LONG))
     client.log("info", "x")
+    assert await client.flush()
     began = time.monotonic()
-    report = await client.stop(0.2)
-    assert time.monotonic() - began < 0.2 + _SLACK
+    report = await client.stop(0.1)
+    assert time.monotonic() - began < _SLACK
     assert report.handlers[0].delivered == 1
     assert not report.handlers[0].finished
     released.set()
+
+
+async def test_nobody_waits_again_for_what_stop_gave_up() -> None:
+    hung, fine = Gated(), Keeping()
+    client = ObservabilityClient([hung, fine])
+    client.log("info", "in hand")
+    await asyncio.to_thread(hung.entered.wait)
+    flushing = asyncio.create_task(client.flush(_LONG))
+    await asyncio.sleep(0)
+    given_up = await client.stop(0.01)
+    async with asyncio.timeout(_LONG / 2):
+        assert not await flushing
+        assert not await client.flush(_LONG)
+        assert await client.stop(_LONG) == given_up
+    assert not given_up.handlers[0].finished
+    hung.gate.set()
+
+
+async def test_a_handler_that_fails_to_stop_has_not_finished() -> None:
+    client = ObservabilityClient([Raising(ValueError), Keeping()])
+    client.log("info", "x")
+    report = await client.stop()
+    assert [account.finished for account in report.handlers] == [False, True]
 
 
 async def test_stop_does_not_hold_up_the_loop() -> None:
@@ -356,9 +382,9 @@ async def test_stop_does_not_hold_up_the_loop() -> None:
             await asyncio.sleep(0.01)
 
     task = asyncio.create_task(beat())
-    await client.stop(0.3)
+    await client.stop(0.1)
     task.cancel()
-    assert beats > 5
+    assert beats > 1
     hung.gate.set()
 
 
@@ -511,7 +537,7 @@ async def test_an_idle_client_keeps_no_event() -> None:
     client.observe(Big())
     await client.flush()
     gc.collect()
-    assert gone.wait(5)
+    assert gone.wait(_SLACK)
     await client.stop()
 
 

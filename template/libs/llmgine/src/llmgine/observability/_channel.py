@@ -159,6 +159,12 @@ class Channel:
             self._stopped += len(self._buffer)
             self._in_hand = 0
             self._buffer.clear()
+            # Nobody waits for what won't be done, now or at another `stop`.
+            for request in self._requests:
+                request.done.set_result(False)
+            self._requests.clear()
+            if self._ending is not None and not self._ending.done():
+                self._ending = _given_up()
             self._ready.notify()
 
     def report(self) -> HandlerReport:
@@ -173,7 +179,7 @@ class Channel:
                 stopped=self._stopped,
                 unconfirmed=self._unconfirmed,
                 queued=len(self._buffer) + self._in_hand,
-                finished=self._ending is not None and self._ending.done(),
+                finished=self._ending is not None and self._ending.done() and self._ending.result(),
             )
 
     def rearm(self) -> None:
@@ -245,6 +251,12 @@ class Channel:
             self._failure_log.warn(f"{self.name} {failure}", outcome.error)
             return False
         return True
+
+
+def _given_up() -> Future[bool]:
+    done: Future[bool] = Future()
+    done.set_result(False)
+    return done
 
 
 _channels: WeakSet[Channel] = WeakSet()
