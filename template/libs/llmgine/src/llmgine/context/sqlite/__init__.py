@@ -6,6 +6,274 @@ transaction and acknowledges it once that is on disk. Reads have a thread and a 
 own. Nothing is opened before it is needed, so a store can be made before a loop runs.
 """
 
-from llmgine.context.sqlite.store import SQLiteContextStore, build
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal, Self
+from weakref import finalize
+
+from llmgine.context.sqlite.database import DatabaseFile, Worker
+from llmgine.context.window import copied, history_window, unmatched_results, window_start
+from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
+from llmgine.contracts.codec import decode, encode
+from llmgine.contracts.publishing import tell
+from llmgine.errors import CodecError, ContextStoreError, CorruptRowError, VersionConflictError
+from llmgine.settings import ContextSettings
 
 __all__ = ["SQLiteContextStore", "build"]
+
+_GROUP = 500
+_PURGED_AT_ONCE = 100
+_AFTER_ALL = 2**62
+
+_OF_SESSION = "FROM messages WHERE tenant = ? AND session = ?"
+_CLEAR = f"DELETE {_OF_SESSION}"
+_VERSION = f"SELECT coalesce(max(number), 0) {_OF_SESSION}"
+_INSERT = "INSERT INTO messages VALUES (?, ?, ?, CAST(? AS TEXT), ?)"
+_TAIL = f"SELECT number, CAST(body AS BLOB) {_OF_SESSION} AND number < ? ORDER BY number DESC"
+_FORK = f"INSERT INTO messages SELECT tenant, ?, number, body, ? {_OF_SESSION} AND number <= ?"
+# Goes from one session to the next by the key, and looks at the last message of each.
+_PURGE = """
+    WITH RECURSIVE names (name) AS (
+        SELECT min(session) FROM messages WHERE tenant = :tenant UNION ALL
+        SELECT (SELECT min(session) FROM messages WHERE tenant = :tenant AND session > name)
+        FROM names WHERE name IS NOT NULL
+    )
+    DELETE FROM messages WHERE tenant = :tenant AND session IN (
+        SELECT name FROM names WHERE :before > (
+            SELECT stored_at FROM messages WHERE tenant = :tenant AND session = name
+            ORDER BY number DESC LIMIT 1
+        ) LIMIT :most
+    )
+"""
+
+
+class SQLiteContextStore:
+    """Keeps every conversation in a file until it is cleared or purged.
+
+    What was acknowledged survives the end of the process, however it ends; with `synchronous`
+    "full" also that of the machine. Several stores, in several processes, may use one file; tasks
+    and threads may share a store. A write that is cancelled is stored whole or not at all.
+
+    A message that can't be read any more raises `CorruptRowError` wherever it is wanted; other
+    conversations, and windows that don't reach back to it, are read as ever, and `salvage` returns
+    the rest of its conversation. Whatever else fails on disk is a `ContextStoreError`.
+
+    Args:
+        path: the file; it and its folder are made on first use, for their owner alone.
+        publisher: who is told of changes.
+        tenant: whose conversations; those of other tenants are out of sight.
+        synchronous: "full" waits for the disk; with "normal" a power failure may cost the last
+            messages, never the file.
+        busy_timeout: how long to wait for other processes that write, in seconds.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        publisher: Publisher | None = None,
+        tenant: str = "",
+        synchronous: Literal["full", "normal"] = "full",
+        busy_timeout: float = 5.0,
+    ) -> None:
+        self._publisher = publisher
+        self._tenant = tenant
+        file = DatabaseFile(Path(path).absolute(), synchronous, busy_timeout)
+        self._writer = Worker(file, "BEGIN IMMEDIATE", group=_GROUP)
+        self._reader = Worker(file, "BEGIN", group=1)
+        # A store that is dropped without `close` doesn't leave its threads behind.
+        finalize(self, _end, self._reader, self._writer)
+
+    async def add_message(self, session_id: str, message: ChatMessage) -> None:
+        """Append one message."""
+        await self.add_messages(session_id, (message,))
+
+    async def add_messages(
+        self,
+        session_id: str,
+        messages: Sequence[ChatMessage],
+        *,
+        expected_version: int | None = None,
+    ) -> int:
+        """Append all messages or none; return the new version.
+
+        Raises:
+            VersionConflictError: `expected_version` isn't the conversation's version.
+            CodecError: a message can't be written as JSON.
+        """
+        fresh = [copied(message) for message in messages]
+
+        def append(db: sqlite3.Connection) -> int:
+            bodies = [encode(message) for message in fresh]
+            version = self._version(db, session_id)
+            if expected_version is not None and expected_version != version:
+                raise VersionConflictError(session_id, version, expected_version)
+            now = time.time()
+            rows = [
+                (self._tenant, session_id, number, body, now)
+                for number, body in enumerate(bodies, version + 1)
+            ]
+            db.executemany(_INSERT, rows)
+            return version + len(rows)
+
+        version = await self._writer.run(append)
+        await self._changed(session_id, version)
+        return version
+
+    async def get_context(self, session_id: str, *, last: int | None = None) -> list[ChatMessage]:
+        """Return the messages, oldest first; with `last` about that many from the end.
+
+        A window is read from the end: its cost doesn't grow with the conversation.
+
+        Raises:
+            CorruptRowError: one of them can't be read.
+            ValueError: `last` is negative.
+        """
+
+        def read(db: sqlite3.Connection) -> list[ChatMessage]:
+            found: list[ChatMessage] = []
+            least = _AFTER_ALL if last is None else min(last, _AFTER_ALL)
+            before, wanted = _AFTER_ALL, least
+            while True:
+                rows = self._rows(db, session_id, before, wanted)
+                earlier = [_message(session_id, number, body) for number, body in rows]
+                found = [*reversed(earlier), *found]
+                if len(rows) < wanted or _is_sound(found, least):
+                    return history_window(found, last)
+                before, wanted = rows[-1][0], len(found)
+
+        return await self._reader.run(read)
+
+    async def clear_context(self, session_id: str) -> None:
+        """Forget the conversation; one that doesn't exist is fine."""
+        key = self._tenant, session_id
+        await self._writer.run(lambda db: db.execute(_CLEAR, key))
+        await self._changed(session_id, 0)
+
+    async def salvage(self, session_id: str) -> tuple[list[ChatMessage], list[CorruptRowError]]:
+        """Return the messages that can be read, and an error for each that can't.
+
+        To mend the conversation, clear it and add `repaired(messages)`.
+        """
+
+        def read(db: sqlite3.Connection) -> tuple[list[ChatMessage], list[CorruptRowError]]:
+            sound: list[ChatMessage] = []
+            errors: list[CorruptRowError] = []
+            for number, body in reversed(self._rows(db, session_id, _AFTER_ALL, _AFTER_ALL)):
+                try:
+                    sound.append(_message(session_id, number, body))
+                except CorruptRowError as error:
+                    errors.append(error)
+            return sound, errors
+
+        return await self._reader.run(read)
+
+    async def fork(self, session_id: str, new_session_id: str, *, at: int | None = None) -> int:
+        """Copy a conversation, up to version `at` or whole, into a new one; return its version.
+
+        Raises:
+            ContextStoreError: the new one exists, or `at` is no version of the old one.
+        """
+
+        def copy(db: sqlite3.Connection) -> int:
+            if self._version(db, new_session_id):
+                raise ContextStoreError(f"{new_session_id!r} has messages: fork into a new session")
+            version = self._version(db, session_id)
+            end = version if at is None else at
+            if not 0 <= end <= version:
+                raise ContextStoreError(f"at: expected a version from 0 to {version}, found {at}")
+            key = self._tenant, session_id
+            return db.execute(_FORK, (new_session_id, time.time(), *key, end)).rowcount
+
+        return await self._writer.run(copy)
+
+    async def purge(self, older_than: datetime | timedelta) -> int:
+        """Forget the conversations without a message since then; return how many messages went.
+
+        They go in groups, so that other writers don't have to wait for all of them.
+
+        Args:
+            older_than: a moment, with its time zone, or how long ago.
+
+        Raises:
+            ValueError: the moment has no time zone, or the time is negative.
+        """
+        wanted = {"tenant": self._tenant, "before": _moment(older_than), "most": _PURGED_AT_ONCE}
+        total = 0
+        while gone := await self._writer.run(lambda db: db.execute(_PURGE, wanted).rowcount):
+            total += gone
+        return total
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of the file; closing twice is fine."""
+        _end(self._reader, self._writer)
+        # The writer goes last: whoever closes a file's last connection tidies up.
+        await asyncio.to_thread(self._reader.join)
+        await asyncio.to_thread(self._writer.join)
+
+    async def __aenter__(self) -> Self:
+        """Open the file, so that one that can't be used shows now."""
+        await self._writer.run(lambda db: self._version(db, ""))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Close."""
+        await self.close()
+
+    def _version(self, db: sqlite3.Connection, session_id: str) -> int:
+        return int(db.execute(_VERSION, (self._tenant, session_id)).fetchone()[0])
+
+    def _rows(
+        self, db: sqlite3.Connection, session_id: str, before: int, most: int
+    ) -> list[tuple[int, bytes]]:
+        """Return the last rows before a number, the latest first."""
+        key = self._tenant, session_id
+        return db.execute(f"{_TAIL} LIMIT ?", (*key, before, most)).fetchall()
+
+    async def _changed(self, session_id: str, length: int) -> None:
+        if self._publisher is not None:
+            event = ChatHistoryUpdatedEvent(session_id=session_id, length=length)
+            await tell(self._publisher, event)
+
+
+def build(settings: ContextSettings, *, publisher: Publisher | None = None) -> ContextStore:
+    """Make the store that `context.store = "sqlite"` names."""
+    return SQLiteContextStore(
+        settings.path,
+        publisher=publisher,
+        tenant=settings.tenant,
+        synchronous=settings.synchronous,
+        busy_timeout=settings.busy_timeout,
+    )
+
+
+def _message(session_id: str, number: int, body: bytes) -> ChatMessage:
+    try:
+        return decode(body, ChatMessage)
+    except CodecError as error:
+        raise CorruptRowError(f"session {session_id!r}, message {number}: {error}") from error
+
+
+def _is_sound(found: Sequence[ChatMessage], last: int) -> bool:
+    return not unmatched_results(found[window_start(found, last) :])
+
+
+def _moment(older_than: datetime | timedelta) -> float:
+    if isinstance(older_than, datetime):
+        if older_than.tzinfo is None:
+            raise ValueError(f"older_than: expected a time zone, found none in {older_than}")
+        return older_than.timestamp()
+    if older_than < timedelta():
+        raise ValueError(f"older_than: expected 0 or more, found {older_than}")
+    return time.time() - older_than.total_seconds()
+
+
+def _end(*workers: Worker) -> None:
+    for worker in workers:
+        worker.end()
