@@ -23,12 +23,12 @@ APPS: tuple[App, ...] = ("chat",)
 
 # What each preset brings unless the answer says otherwise, and what it won't have changed.
 DEFAULTS: Mapping[Preset, Mapping[str, object]] = {
-    "minimal": {"handlers": HANDLERS, "apps": APPS},
+    "minimal": {"handlers": HANDLERS, "apps": APPS, "store": "sqlite"},
     "spine": {"handlers": HANDLERS, "apps": ()},
     "custom": {"handlers": HANDLERS, "apps": APPS},
 }
 DECIDED: Mapping[Preset, tuple[str, ...]] = {
-    "minimal": ("handlers", "apps"),
+    "minimal": ("handlers", "apps", "store"),
     "spine": ("apps",),
     "custom": (),
 }
@@ -62,6 +62,11 @@ def _check_description(text: str) -> str:
     return text
 
 
+def _chosen(answer: object) -> object:
+    """An answer for comparing: several choices have no order."""
+    return frozenset(cast("tuple[str]", answer)) if isinstance(answer, tuple) else answer
+
+
 class Answers(BaseModel):
     """One project's answers."""
 
@@ -77,6 +82,7 @@ class Answers(BaseModel):
     handlers: tuple[Handler, ...] = HANDLERS
     apps: tuple[App, ...] = APPS
     provider: Literal["scripted", "local"] = "scripted"
+    store: Literal["sqlite", "memory"] = "sqlite"
 
     @model_validator(mode="before")
     @classmethod
@@ -89,7 +95,7 @@ class Answers(BaseModel):
     @model_validator(mode="after")
     def _keep_to_the_preset(self) -> Self:
         for name in DECIDED[self.preset]:
-            if set(getattr(self, name)) != set(cast("tuple[str]", DEFAULTS[self.preset][name])):
+            if _chosen(getattr(self, name)) != _chosen(DEFAULTS[self.preset][name]):
                 message = f"the preset {self.preset} decides {name}"
                 raise ValueError(message)
         return self

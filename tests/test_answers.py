@@ -128,7 +128,7 @@ answers = st.fixed_dictionaries(
         "project_description": descriptions,
         **{
             name: st.sampled_from([*choices[name], "other"])
-            for name in ("preset", "python_version", "ci", "provider")
+            for name in ("preset", "python_version", "ci", "provider", "store")
         },
         **{
             name: st.lists(st.sampled_from([*choices[name], *choices[name], "other"]), max_size=3)
@@ -150,6 +150,8 @@ answers = st.fixed_dictionaries(
 @example(data={"preset": "spine", "apps": ["chat"]})
 @example(data={"preset": "spine", "handlers": []})
 @example(data={"preset": "custom", "handlers": [], "apps": []})
+@example(data={"preset": "minimal", "store": "memory"})
+@example(data={"preset": "spine", "store": "memory"})
 @pytest.mark.timeout(300)
 def test_model_and_questionnaire_agree(copier_accepts: Accepts, data: dict[str, Any]) -> None:
     assert copier_accepts(data) == model_accepts(data)

@@ -17,7 +17,8 @@ from tests.conftest import Render, git
 from tests.tree import files
 
 # A few at every change, and in the long run every set of files and every pair of choices.
-FEW = [Answers(), Answers(preset="spine"), Answers(preset="custom", apps=(), handlers=())]
+LEAST = Answers(preset="custom", apps=(), handlers=(), store="memory")
+FEW = [Answers(), Answers(preset="spine"), LEAST]
 COMBINATIONS = [
     *(pytest.param(answers, id=answers.preset) for answers in FEW),
     *(
@@ -93,17 +94,26 @@ def test_every_part_has_its_settings(render: Render) -> None:
     settings = _toml(render(Answers()) / "settings.toml")
     assert settings == {
         "provider": {"name": "scripted"},
+        "context": {"store": "sqlite"},
         "console": {"enabled": True},
         "file": {"enabled": True, "path": ".llmgine/events.jsonl"},
     }
-    library = render(Answers(preset="custom", handlers=(), apps=(), provider="local"))
+    bare = Answers(preset="custom", handlers=(), apps=(), provider="local", store="memory")
+    library = render(bare)
     assert _toml(library / "settings.toml") == {"provider": {"name": "local"}}
 
 
 def test_what_runs_is_ignored_by_git(project: Callable[[Answers], Path]) -> None:
     folder = project(Answers())
     git(folder, "init", "--quiet")
-    written = [".llmgine/events.jsonl", ".env", ".venv/x", "libs/llmgine/.pytest_cache/x"]
+    database = [f".llmgine/context.db{end}" for end in ("", "-wal", "-shm")]
+    written = [
+        ".llmgine/events.jsonl",
+        *database,
+        ".env",
+        ".venv/x",
+        "libs/llmgine/.pytest_cache/x",
+    ]
     assert git(folder, "check-ignore", *written).split() == written
     assert git(folder, "check-attr", "eol", "README.md").strip() == "README.md: eol: lf"
 
