@@ -34,7 +34,7 @@ imports:
 # Every member asks for the packages that it imports, and for no others (xllamacpp: by name).
 dependencies:
     uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri DEP002=xllamacpp
-    uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml
+    uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml -pri DEP002=tzdata
     uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
 
 # The short tests; arguments go to pytest.
