@@ -182,13 +182,47 @@ async def test_tools_are_run_and_the_model_asked_again(stage: Starter) -> None:
     assert result.usage.output_tokens is not None
 
 
-async def test_without_tools_a_call_is_answered_by_an_error(stage: Starter) -> None:
+async def test_a_tool_that_there_is_not_is_answered_by_an_error(stage: Starter) -> None:
     on = await stage([calls("1"), "Never mind."])
     async with on.session:
         result = await on.ask()
     assert result.text == "Never mind."
-    assert [each.is_error for each in result.tool_results] == [True]
+    assert [each.error_code for each in result.tool_results] == ["unknown_tool"]
     assert on.provider.requests[0].tools == ()
+
+
+async def test_calls_at_once_run_at_once(stage: Starter) -> None:
+    all_three = asyncio.Barrier(3)
+
+    async def meet() -> None:
+        await all_three.wait()
+
+    on = await stage([calls("1", "2", "3"), "Done."], Tools(lambda _: meet()))
+    async with on.session:
+        result = await on.ask()
+    assert [each.text for each in result.tool_results] == ["result 1", "result 2", "result 3"]
+
+
+async def test_calls_are_kept_before_they_run(stage: Starter) -> None:
+    kept: list[list[tuple[str, str]]] = []
+
+    async def look() -> None:
+        kept.append(await on.told())
+
+    on = await stage([calls("1"), "Done."], Tools(lambda _: look()))
+    async with on.session:
+        await on.ask("1 + 2?")
+    assert kept == [[("user", "1 + 2?"), ("assistant", "Let me see. ")]]
+
+
+async def test_a_conversation_that_was_killed_among_its_tools_goes_on(stage: Starter) -> None:
+    on = await stage(["Where were we?"])
+    await on.app.context.add_messages("s", [ChatMessage.user("1 + 2?"), calls("1")])
+    async with on.session:
+        assert (await on.ask("Go on.")).text == "Where were we?"
+    asked = on.provider.requests[0].messages
+    assert [message.role for message in asked] == ["user", "assistant", "tool", "user"]
+    assert asked[2].tool_results[0].error_code == INTERRUPTED
 
 
 async def test_rounds_are_bounded(stage: Starter) -> None:

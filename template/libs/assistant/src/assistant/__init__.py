@@ -1,11 +1,21 @@
-"""One conversation turn as a command over the bus, for every application.
+"""One conversation turn with tools as a command over the bus, for every application.
 
-app = ApplicationBootstrap(setup=assistant.register)
+app = ApplicationBootstrap(AssistantConfig(), tools=assistant.toolbox, setup=assistant.register)
 async with app, BusSession(bus=app.bus) as session:
     result = await session.execute(RunTurn(text="Hello"))
 """
 
 from assistant.service import register
+from assistant.settings import AssistantConfig, AssistantSettings
+from assistant.tools import toolbox
 from assistant.turn import EmptyTurnError, RunTurn, TurnResult
 
-__all__ = ["EmptyTurnError", "RunTurn", "TurnResult", "register"]
+__all__ = [
+    "AssistantConfig",
+    "AssistantSettings",
+    "EmptyTurnError",
+    "RunTurn",
+    "TurnResult",
+    "register",
+    "toolbox",
+]

@@ -12,7 +12,6 @@ from llmgine.contracts import (
     LLMRequest,
     LLMResponse,
     ToolCall,
-    ToolDefinition,
     ToolExecutor,
     ToolResult,
     Usage,
@@ -22,6 +21,7 @@ from llmgine.contracts.history import INTERRUPTED, repaired
 from llmgine.contracts.llm import ToolChoice
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import StreamInterruptedError
+from llmgine.tools import ToolManager
 
 from assistant.turn import TurnResult
 
@@ -39,7 +39,7 @@ class TurnParts:
 
     provider: LLMProvider
     context: ContextStore
-    tools: ToolExecutor | None = None
+    tools: ToolExecutor
     model: str = ""
     system_prompt: str = ""
 
@@ -47,12 +47,15 @@ class TurnParts:
 class Turn:
     """The state of one running turn.
 
-    What is said goes to `_unsaved` first and to the context store in one piece as soon as it
-    makes a valid history: an answer that calls tools only together with their results.
+    What is said goes to `_unsaved` first, and to the context store with the model's next words.
+    Tool calls are stored before they run: whatever ends the program then, the next turn knows
+    that they may have taken effect.
     """
 
     def __init__(self, parts: TurnParts, session_id: str, text: str) -> None:
         self._parts = parts
+        tools = parts.tools
+        self._tools = tools.for_session(session_id) if isinstance(tools, ToolManager) else tools
         self._session_id = session_id
         self._history: list[ChatMessage] = []
         self._unsaved: list[ChatMessage] = [ChatMessage.user(text)]
@@ -77,7 +80,8 @@ class Turn:
 
     async def _ask(self, *, tool_choice: ToolChoice | None = None) -> LLMResponse:
         parts = self._parts
-        tools = self._tools()
+        able = capabilities_of(parts.provider).tools
+        tools = tuple(self._tools.get_tools()) if able else ()
         request = LLMRequest(
             messages=(*self._system(), *repaired([*self._history, *self._unsaved])),
             model=parts.model,
@@ -103,16 +107,11 @@ class Turn:
         prompt = self._parts.system_prompt
         return (ChatMessage.system(prompt),) if prompt else ()
 
-    def _tools(self) -> tuple[ToolDefinition, ...]:
-        parts = self._parts
-        if parts.tools is None or not capabilities_of(parts.provider).tools:
-            return ()
-        return tuple(parts.tools.get_tools())
-
     async def _call_tools(self, response: LLMResponse) -> None:
         """Run the calls at once, and keep what comes of them, also if the turn is cut off."""
         calls = response.tool_calls
-        tasks = [asyncio.create_task(self._call(call)) for call in calls]
+        await self._save(response.message)
+        tasks = [asyncio.create_task(self._tools.execute_tool_call(call)) for call in calls]
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
@@ -124,14 +123,9 @@ class Turn:
             pairs = zip(calls, tasks, strict=True)
             results = [_outcome(call, task) for call, task in pairs]
             self._results += results
-            await asyncio.shield(self._save(response.message, ChatMessage.tool(*results)))
+            await asyncio.shield(self._save(ChatMessage.tool(*results)))
         for task in tasks:
             task.result()  # an executor never raises; one that does is heard of
-
-    async def _call(self, call: ToolCall) -> ToolResult:
-        if self._parts.tools is None:
-            return _failed(call, "There are no tools.")
-        return await self._parts.tools.execute_tool_call(call)
 
     async def _finish(self, response: LLMResponse) -> TurnResult:
         if response.message.parts:

@@ -37,7 +37,7 @@ def register(app: ApplicationBootstrap) -> None:
     assistant = Assistant(
         app.provider,
         app.context,
-        tools=app.tools,
+        app.tools,
         model=app.config.provider.model,
         system_prompt=app.config.provider.system_prompt,
     )
@@ -50,7 +50,7 @@ class Assistant:
     Args:
         provider: who answers.
         context: who keeps the conversations.
-        tools: who runs the tools that the model calls, if there are any.
+        tools: who runs the tools that the model calls.
         model: the model to ask; empty means the provider's own default.
         system_prompt: what every conversation starts with; empty means nothing.
     """
@@ -59,8 +59,8 @@ class Assistant:
         self,
         provider: LLMProvider,
         context: ContextStore,
+        tools: ToolExecutor,
         *,
-        tools: ToolExecutor | None = None,
         model: str = "",
         system_prompt: str = "",
     ) -> None:

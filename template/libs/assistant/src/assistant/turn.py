@@ -42,6 +42,8 @@ class RunTurn(Command[TurnResult]):
     What the history keeps:
 
     - a finished turn: the user's message, each answer, each tool result;
+    - one that was cut off, or killed, while tools ran: the calls, whose missing results later
+      requests stand in for;
     - one that was cancelled, or broke off, in the midst of an answer: the text that had come;
     - one that ended before the model had said anything: nothing, as if it had not been asked for.
 
