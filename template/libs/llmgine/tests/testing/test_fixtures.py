@@ -9,6 +9,12 @@ from llmgine.testing.fixtures import StartApp, quiet_config
 
 pytest_plugins = ["pytester"]
 
+SETTINGS = """
+[pytest]
+asyncio_default_fixture_loop_scope = function
+asyncio_mode = auto
+"""
+
 LEFT_OVER = """
 import asyncio
 from dataclasses import dataclass
@@ -69,10 +75,13 @@ async def test_an_application_s_setup_runs(start_app: StartApp) -> None:
     assert [event.session_id for event in heard] == ["one"]
 
 
-def test_what_is_left_on_the_bus_fails_the_test(pytester: pytest.Pytester) -> None:
+def test_what_is_left_on_the_bus_fails_the_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgine.testing.fixtures._DRAIN", 0.2)
     pytester.makepyfile(LEFT_OVER)
-    pytester.makeini("[pytest]\nasyncio_mode = auto\n")
-    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    pytester.makeini(SETTINGS)
+    result = pytester.runpytest_inprocess("-q", "--tb=line", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=4, errors=3)
     result.stdout.fnmatch_lines_random(
         [
