@@ -115,7 +115,7 @@ class Deliverer(Registry):
             if not handler.active:
                 continue
             if delivery.cuts != self.cuts:
-                self._core.counts.interrupted += 1
+                self._core.counts.handlers_interrupted += 1
                 continue
             delivery.handler = handler
             failure: BaseException | None = None
@@ -153,8 +153,7 @@ class Deliverer(Registry):
                     break
         except BaseException:
             # Only the end of the loop comes here: handlers' own errors are dealt with.
-            if delivery.kind == "ordered":
-                self._core.counts.dropped += 1
+            self._core.counts.events_dropped += delivery.kind == "ordered"
             if done is not None:
                 done.cancel()
             raise
@@ -191,8 +190,7 @@ class Deliverer(Registry):
     def _suspend(self, delivery: Delivery) -> Run:
         event, handler = delivery.event, delivery.handler
         if handler is None:
-            message = f"nothing handles {event!r}, and yet it waits"
-            raise RuntimeError(message)
+            raise RuntimeError(f"nothing handles {event!r}, and yet it waits")
         # A concurrent handler that waits for a place hasn't begun, so its limit doesn't run yet.
         limit = math.inf if handler.concurrent and delivery.kind == "ordered" else None
         task = asyncio.current_task()

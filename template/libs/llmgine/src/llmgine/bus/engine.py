@@ -141,14 +141,10 @@ class Engine:
         try:
             value = await limiter.driven(run, call, pending)
         except BaseException as error:
-            cut = run.settle()
-            if cut is not None and cut is not error:
-                raise cut from error
+            run.end(error)
             raise
         else:
-            cut = run.settle()
-            if cut is not None:
-                raise cut
+            run.end()
             return value
         finally:
             limiter.release(frame, lane)
@@ -197,7 +193,7 @@ class Engine:
         return outer is not None and inside_bus(self._core, ambient=outer)
 
     def _no_handler(self, command: Command[Any]) -> NoHandlerError:
-        self._core.counts.unhandled += 1
+        self._core.counts.commands_unhandled += 1
         name = type(command).__qualname__
         where = "" if command.session_id is None else f" in session {command.session_id!r} or"
         return NoHandlerError(
@@ -253,19 +249,19 @@ class Engine:
         if lane.guarded:
             self._admit(lane)
         if inside_place(lane, "ordered"):
-            message = (
+            raise WouldDeadlockError(
                 f"a handler waits for {type(event).__qualname__}, which waits for that handler; "
                 "use publish, or register the handler with concurrent=True"
             )
-            raise WouldDeadlockError(message)
         handlers = lane.route(type(event))
-        if handlers:
-            lane = await self._lane_with_room(event.session_id)
+        if not handlers:
+            self._core.observe(event)
+            return
+        lane = await self._lane_with_room(event.session_id)
         self._core.observe(event)
-        if handlers:
-            done: asyncio.Future[None] = loop.create_future()
-            lane.put(event, handlers, done, enclosing(AMBIENT.get()))
-            await done
+        done: asyncio.Future[None] = loop.create_future()
+        lane.put(event, handlers, done, enclosing(AMBIENT.get()))
+        await done
 
     def _tell(self, event: Event, handlers: tuple[Handler, ...] | None = None) -> None:
         """Hand out an event, exempt from the bound of the queue.
@@ -293,7 +289,7 @@ class Engine:
             raise self._not_here("publish")
         limit = self._core.settings.queue_size
         if len(self._kept) >= limit:
-            self._core.counts.refused += 1
+            self._core.counts.events_refused += 1
             message = f"{limit} events wait for the bus to start; await bus.start() first"
             raise QueueFullError(message)
         check_message_type(type(event), Event)
@@ -328,10 +324,9 @@ class Engine:
         if inside and len(lane.entries) < 2 * settings.queue_size:
             return True
         if inside or settings.overflow == "refuse":
-            self._core.counts.refused += 1
+            self._core.counts.events_refused += 1
             queue = "the bus" if lane.session_id is None else f"session {lane.session_id!r}"
-            message = f"the queue of {queue} is full: {len(lane.entries)} events wait"
-            raise QueueFullError(message)
+            raise QueueFullError(f"the queue of {queue} is full: {len(lane.entries)} events wait")
         return False
 
     # -- Lanes
@@ -359,11 +354,10 @@ class Engine:
             SessionClosedError: the session is closing, and this comes from outside its handlers.
         """
         if self._stopping and not inside_bus(self._core):
-            self._core.counts.refused += 1
-            message = "the bus is stopping and takes no new work"
-            raise BusNotRunningError(message)
+            self._core.counts.events_refused += 1
+            raise BusNotRunningError("the bus is stopping and takes no new work")
         if lane.closing and (lane.ended or not inside_place(lane)):
-            self._core.counts.refused += 1
+            self._core.counts.events_refused += 1
             message = f"session {lane.session_id!r} is closing and takes no new work"
             raise SessionClosedError(message)
 

@@ -7,6 +7,7 @@ a wait for somebody else, and can stop all the clocks that run on one piece of w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol, TypeAlias
 
 from llmgine.contracts.ambient import AMBIENT, Ambient
@@ -142,6 +143,15 @@ def enclosing(ambient: Ambient | None) -> Frame | None:
     return None
 
 
+def _enclosing_all(ambient: Ambient, kinds: tuple[Kind, ...]) -> Iterator[Frame]:
+    """Yield the frames that this is inside of, innermost first."""
+    frame = enclosing(ambient)
+    while frame is not None:
+        if not kinds or frame.kind in kinds:
+            yield frame
+        frame = enclosing(frame.outer)
+
+
 def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> bool:
     """Tell whether the calling code runs in a handler of this bus.
 
@@ -150,20 +160,10 @@ def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> b
         kinds: which kinds of handlers count; by default all.
         ambient: where to look from; by default from where the calling code is.
     """
-    frame = enclosing(ambient or AMBIENT.get())
-    while frame is not None:
-        place = frame.place
-        if place is not None and place.owner is owner and (not kinds or frame.kind in kinds):
-            return True
-        frame = enclosing(frame.outer)
-    return False
+    places = (frame.place for frame in _enclosing_all(ambient or AMBIENT.get(), kinds))
+    return any(place is not None and place.owner is owner for place in places)
 
 
 def inside_place(place: Place, *kinds: Kind) -> bool:
     """Tell whether the calling code runs in a handler of this session (of one of these kinds)."""
-    frame = enclosing(AMBIENT.get())
-    while frame is not None:
-        if frame.place is place and (not kinds or frame.kind in kinds):
-            return True
-        frame = enclosing(frame.outer)
-    return False
+    return any(frame.place is place for frame in _enclosing_all(AMBIENT.get(), kinds))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,7 +21,14 @@ from llmgine.errors import (
     UndecoratedMessageError,
 )
 
-__all__ = ["Call", "Handler", "check_message_type", "check_timeout", "qualified_name"]
+__all__ = [
+    "Call",
+    "Handler",
+    "check_callable",
+    "check_message_type",
+    "check_timeout",
+    "qualified_name",
+]
 
 Call: TypeAlias = Callable[[Any], HandlerCoroutine[Any]]
 """A handler as the bus calls it: always a coroutine function."""
@@ -45,16 +53,15 @@ def check_message_type(message_type: object, base: type[Message]) -> type[Messag
         UndecoratedMessageError: it lacks its dataclass decorator.
     """
     if not isinstance(message_type, type) or not issubclass(message_type, base):
-        message = f"expected a subclass of {base.__name__}, got {message_type!r}"
-        raise InvalidMessageError(message)
+        raise InvalidMessageError(f"expected a subclass of {base.__name__}, got {message_type!r}")
     if "__dataclass_params__" not in vars(message_type):
         raise UndecoratedMessageError(message_type)
     quicken(message_type)
     return message_type
 
 
-def check_timeout(timeout: float | None) -> float | None:
-    """Return a limit in seconds as it is.
+def check_timeout(timeout: float | None) -> None:
+    """Look at a limit in seconds.
 
     Raises:
         ConfigurationError: it's zero, negative or no number.
@@ -62,7 +69,6 @@ def check_timeout(timeout: float | None) -> float | None:
     if timeout is not None and not timeout > 0:
         message = f"timeout is in seconds and above 0 (math.inf for no limit), got {timeout!r}"
         raise ConfigurationError(message)
-    return timeout
 
 
 def _is_async(handler: Callable[..., object]) -> bool:
@@ -71,19 +77,23 @@ def _is_async(handler: Callable[..., object]) -> bool:
     return not inspect.isroutine(handler) and inspect.iscoroutinefunction(type(handler).__call__)
 
 
-def _check_callable(handler: object) -> Callable[[Any], object]:
+def check_callable(handler: object) -> Callable[[Any], Any]:
+    """Return a handler as what can be called.
+
+    Raises:
+        InvalidMessageError: it can't, or nothing in it would run.
+    """
     if not callable(handler):
-        message = f"a handler is a function of one message, got {handler!r}"
-        raise InvalidMessageError(message)
+        raise InvalidMessageError(f"a handler is a function of one message, got {handler!r}")
     if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
-        message = (
+        raise InvalidMessageError(
             f"{qualified_name(handler)} is a generator function, so nothing in it would run; "
             "return a value, or publish events"
         )
-        raise InvalidMessageError(message)
     return handler
 
 
+@dataclass(eq=False, repr=False, slots=True)
 class Handler:
     """One registration of a handler: the record that the bus calls, and what the user cancels.
 
@@ -97,30 +107,23 @@ class Handler:
         remove: takes it out of where it is registered.
     """
 
-    __slots__ = ("active", "call", "callback", "concurrent", "inline", "lasting", "message_type",
-                 "order", "priority", "remove", "timeout")  # fmt: skip
+    message_type: type[Message]
+    callback: Callable[[Any], Any]
+    _: KW_ONLY
+    timeout: float | None = None
+    inline: bool = False
+    priority: int = 0
+    concurrent: bool = False
+    order: int = 0
+    lasting: bool = False
+    active: bool = True
+    call: Call = field(init=False)
+    remove: Callable[[Handler], None] | None = None
 
-    def __init__(
-        self,
-        message_type: type[Message],
-        callback: object,
-        *,
-        timeout: float | None = None,
-        inline: bool = False,
-        priority: int = 0,
-        concurrent: bool = False,
-    ) -> None:
-        self.message_type = message_type
-        self.callback = _check_callable(callback)
-        self.timeout = check_timeout(timeout)
-        self.inline = inline
-        self.priority = priority
-        self.concurrent = concurrent
-        self.order = 0
-        self.lasting = False
-        self.active = True
-        self.call: Call = self._not_wired
-        self.remove: Callable[[Handler], None] | None = None
+    def __post_init__(self) -> None:
+        """Refuse a limit that is none."""
+        check_timeout(self.timeout)
+        self.call = self._not_wired
 
     def __repr__(self) -> str:
         """Name the handler and what it is registered for."""
@@ -152,18 +155,13 @@ class Handler:
     def _base(self, threads: WorkerThreads) -> Call:
         callback = self.callback
         if _is_async(callback):
-            return _as_coroutine_function(callback)
+            return callback
         if self.inline:
             return _inline(callback)
         return _threaded(callback, threads)
 
     async def _not_wired(self, message: Message) -> object:
-        error = f"{self!r} was called for {message!r} by a bus that has not started"
-        raise RuntimeError(error)
-
-
-def _as_coroutine_function(callback: Callable[[Any], Any]) -> Call:
-    return callback
+        raise RuntimeError(f"{self!r} was called for {message!r} by a bus that has not started")
 
 
 async def _awaited(value: object) -> object:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any, TypeAlias
 
@@ -82,14 +83,14 @@ class Lane(Deliverer):
         return bool(self._waiters)
 
     @property
-    def commands_running(self) -> bool:
-        """Whether a command of this session is being handled."""
+    def active(self) -> bool:
+        """Whether events wait or are being handled, or a command of this session is."""
         running = self._core.limiter.running(self) if self._core.opened else ()
-        return bool(running) and any(run.frame.kind == "command" for run in running)
+        return self.busy or any(run.frame.kind == "command" for run in running)
 
     async def idle(self, *, commands: bool) -> None:
         """Wait until no event waits or is handled, and, if asked, no command either."""
-        while self.busy or (commands and self.commands_running):
+        while self.active if commands else self.busy:
             if self.entries and self._drain is None:
                 self._start_drain()
             waiter = asyncio.get_running_loop().create_future()
@@ -99,10 +100,9 @@ class Lane(Deliverer):
     def settle(self) -> None:
         """Tell those who wait for this lane that something has ended; go, if nothing is left."""
         for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _let_go(waiter)
         self._waiters.clear()
-        if not (self.is_session or self.busy or self.commands_running or self.has_handlers):
+        if not (self.is_session or self.active or self.has_handlers):
             self._retire(self)
 
     def remove(self, handler: Handler) -> None:
@@ -111,11 +111,6 @@ class Lane(Deliverer):
         self.settle()
 
     # -- Publishers that wait for room
-
-    @property
-    def crowded(self) -> bool:
-        """Whether publishers wait for room."""
-        return bool(self._publishers)
 
     async def room(self) -> None:
         """Wait for a turn, first come first served, to look whether the queue has room.
@@ -136,16 +131,13 @@ class Lane(Deliverer):
         """Refuse, and count, all publishers that wait for room."""
         for publisher in self._publishers:
             if not publisher.done():
-                self._core.counts.refused += 1
+                self._core.counts.events_refused += 1
                 publisher.set_exception(error)
         self._publishers.clear()
 
     def _next_publisher(self) -> None:
-        while self._publishers:
-            publisher = self._publishers.pop(0)
-            if not publisher.done():
-                publisher.set_result(None)
-                return
+        while self._publishers and not _let_go(self._publishers.pop(0)):
+            pass  # who has given up needs no turn
 
     # -- Cutting off
 
@@ -162,7 +154,7 @@ class Lane(Deliverer):
 
     def drop(self, error: Exception) -> None:
         """Drop, and count, the events that wait."""
-        self._core.counts.dropped += len(self.entries)
+        self._core.counts.events_dropped += len(self.entries)
         for _, _, _, done, _ in self.entries:
             if done is not None and not done.done():
                 done.set_exception(error)
@@ -224,7 +216,7 @@ class Lane(Deliverer):
                 pending = context.run(next, coro.__await__(), ENDED)
                 if pending is not ENDED:
                     delivery = await self._finish(delivery, coro, context, pending, done)
-                counts.handled += 1
+                counts.events_handled += 1
                 if done is not None:
                     _resolve(done, delivery.concurrent)
                 handled += 1
@@ -236,6 +228,14 @@ class Lane(Deliverer):
                 self.settle()
 
 
+def _let_go(waiter: Done) -> bool:
+    """Let somebody who waits go on; tell whether they still waited."""
+    if waiter.done():
+        return False
+    waiter.set_result(None)
+    return True
+
+
 def _resolve(done: Done, concurrent: tuple[asyncio.Task[None], ...]) -> None:
     """Resolve a publisher's future, after the concurrent handlers if there are any."""
     waiting = max(1, len(concurrent))
@@ -243,8 +243,8 @@ def _resolve(done: Done, concurrent: tuple[asyncio.Task[None], ...]) -> None:
     def resolve(_: Any = None) -> None:
         nonlocal waiting
         waiting -= 1
-        if waiting == 0 and not done.done():
-            done.set_result(None)
+        if waiting == 0:
+            _let_go(done)
 
     if not concurrent:
         resolve()
@@ -254,12 +254,10 @@ def _resolve(done: Done, concurrent: tuple[asyncio.Task[None], ...]) -> None:
 
 async def _give_way(task: asyncio.Task[None] | None) -> None:
     """Let others run; take back a cancellation that a handler did to the queue's own task."""
-    cancelled = task is not None and task.cancelling() > 0
-    try:
+    if task is None or not task.cancelling():
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        if not cancelled:
-            raise
-    if task is not None and cancelled:
-        for _ in range(task.cancelling()):
-            task.uncancel()
+        return
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    for _ in range(task.cancelling()):
+        task.uncancel()

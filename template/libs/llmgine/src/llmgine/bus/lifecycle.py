@@ -8,7 +8,7 @@ constructors make.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from llmgine.contracts.events import CommandResultEvent, CommandStartedEvent
@@ -20,18 +20,16 @@ __all__ = ["command_result", "command_started"]
 
 _Setter: TypeAlias = Callable[[object, object], None]
 
-_set_id: _Setter = vars(Message)["id"].__set__
-_set_timestamp: _Setter = vars(Message)["timestamp"].__set__
-_set_session_id: _Setter = vars(Message)["session_id"].__set__
-_set_parent_id: _Setter = vars(Message)["parent_id"].__set__
-_set_metadata: _Setter = vars(Message)["metadata"].__set__
-_set_started: _Setter = vars(CommandStartedEvent)["command"].__set__
-_set_ended: _Setter = vars(CommandResultEvent)["command"].__set__
-_set_result: _Setter = vars(CommandResultEvent)["result"].__set__
-_set_value: _Setter = vars(CommandResult)["value"].__set__
-_set_error: _Setter = vars(CommandResult)["error"].__set__
-_set_status: _Setter = vars(CommandResult)["status"].__set__
-_set_duration: _Setter = vars(CommandResult)["duration"].__set__
+
+def _setters(kind: type) -> Iterator[_Setter]:
+    """Return what sets the fields that a class itself declares, in their order."""
+    return (vars(kind)[name].__set__ for name in vars(kind)["__slots__"])
+
+
+_set_id, _set_timestamp, _set_session_id, _set_parent_id, _set_metadata = _setters(Message)
+(_set_started,) = _setters(CommandStartedEvent)
+_set_ended, _set_result = _setters(CommandResultEvent)
+_set_value, _set_error, _set_status, _set_duration = _setters(CommandResult)
 
 
 def command_started(command: Command[Any]) -> CommandStartedEvent:

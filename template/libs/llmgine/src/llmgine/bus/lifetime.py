@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from contextvars import Context
+from dataclasses import asdict, replace
 
 from llmgine.bus.frames import inside_bus
-from llmgine.bus.report import BusStats, StopReport
+from llmgine.bus.report import BusStats, Counts, StopReport
 from llmgine.bus.schedule import Schedule
 from llmgine.bus.sessions import Sessions
 from llmgine.contracts.messages import Event
@@ -47,20 +48,23 @@ class Lifetime(Sessions):
             ConfigurationError: it runs, with other settings.
             WrongLoopError: it runs on another loop.
         """
-        if self._stop is not None and self._core.loop is asyncio.get_running_loop():
-            await asyncio.shield(self._stop)
         loop, core = asyncio.get_running_loop(), self._core
+        if self._stop is not None and core.loop is loop:
+            await asyncio.shield(self._stop)
         if core.loop is loop:
             if settings not in {None, core.settings}:
-                message = (
+                raise ConfigurationError(
                     "this bus runs already, with other settings; give the second user a bus of "
                     "its own: bus=MessageBus.isolated(settings)"
                 )
-                raise ConfigurationError(message)
             return
+        self._open(loop, settings or self._settings)
+
+    def _open(self, loop: asyncio.AbstractEventLoop, settings: BusSettings) -> None:
+        core = self._core
         if core.loop is not None:
             self._forget_loop(core.loop)
-        core.open(loop, settings or self._settings)
+        core.open(loop, settings)
         for lane in self._lanes.values():
             for handler in lane.handlers():
                 handler.lasting = True
@@ -76,8 +80,7 @@ class Lifetime(Sessions):
             WrongLoopError: the loop is running still.
         """
         if loop.is_running():
-            message = "this bus runs on another event loop; stop it there first"
-            raise WrongLoopError(message)
+            raise WrongLoopError("this bus runs on another event loop; stop it there first")
         self._stop, self._stopping = None, False
         for lane in self._lanes.values():
             self._unfinished.extend((event, context) for event, _, context, _, _ in lane.entries)
@@ -126,19 +129,18 @@ class Lifetime(Sessions):
         for lane in self._lanes.values():
             lane.guard()
             lane.turn_away(_stopped())
-        counts = self._core.counts
-        before = (counts.handled, counts.dropped, counts.interrupted)
+        before = replace(self._core.counts)
         return loop.create_task(self._shut_down(before, time.perf_counter()))
 
-    async def _shut_down(self, before: tuple[int, int, int], began: float) -> StopReport:
-        counts, (handled, dropped, interrupted) = self._core.counts, before
+    async def _shut_down(self, before: Counts, began: float) -> StopReport:
+        counts = self._core.counts
         await self._drain()
         for lane in self._lanes.values():
             lane.drop(_stopped())
         report = StopReport(
-            events_handled=counts.handled - handled,
-            events_dropped=counts.dropped - dropped,
-            handlers_interrupted=counts.interrupted - interrupted,
+            events_handled=counts.events_handled - before.events_handled,
+            events_dropped=counts.events_dropped - before.events_dropped,
+            handlers_interrupted=counts.handlers_interrupted - before.handlers_interrupted,
             handlers_abandoned=self._core.abandoned,
             events_scheduled=len(self._schedule),
             duration=time.perf_counter() - began,
@@ -165,11 +167,11 @@ class Lifetime(Sessions):
                 await self._cut(0.0)
 
     async def _all_idle(self) -> None:
-        while busy := [lane for lane in self._lanes.values() if lane.busy or lane.commands_running]:
+        while busy := [lane for lane in self._lanes.values() if lane.active]:
             await busy[0].idle(commands=True)
 
     async def _cut(self, seconds: float) -> None:
-        lanes = [lane for lane in self._lanes.values() if lane.busy or lane.commands_running]
+        lanes = [lane for lane in self._lanes.values() if lane.active]
         for lane in lanes:
             lane.cut(_stopped())
         await asyncio.gather(*(lane.gone(seconds) for lane in lanes))
@@ -182,9 +184,7 @@ class Lifetime(Sessions):
     def _close_down(self) -> None:
         """End what was registered since the start, and every lane that holds nothing else."""
         for lane in list(self._lanes.values()):
-            for handler in lane.handlers():
-                if lane.is_session or not handler.lasting:
-                    handler.cancel()
+            lane.cancel_handlers(lasting=lane.is_session)
             lane.reset()
             lane.settle()
         for registration in self._since_start:
@@ -211,24 +211,15 @@ class Lifetime(Sessions):
 
     def stats(self) -> BusStats:
         """Return the bus's numbers, as they are now."""
-        core, counts, lanes = self._core, self._core.counts, self._lanes.values()
+        core, lanes = self._core, self._lanes.values()
         return BusStats(
+            **asdict(core.counts),
             running=core.loop is not None and core.loop.is_running(),
-            commands=counts.commands,
-            commands_failed=counts.commands_failed,
-            commands_unhandled=counts.unhandled,
             commands_in_flight=core.limiter.commands if core.opened else 0,
-            events=counts.events,
-            events_handled=counts.handled,
             events_queued=sum(len(lane.entries) for lane in lanes),
-            events_dropped=counts.dropped,
-            events_refused=counts.refused,
             events_kept=len(self._kept) + len(self._unfinished),
             events_scheduled=len(self._schedule),
-            handlers_failed=counts.handlers_failed,
-            handlers_interrupted=counts.interrupted,
             handlers_abandoned=core.abandoned,
-            observers_failed=counts.observers_failed,
             sessions=sum(lane.is_session for lane in lanes),
         )
 

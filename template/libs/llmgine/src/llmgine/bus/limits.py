@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Collection, Coroutine, Generator
+from dataclasses import dataclass, field
 from itertools import takewhile
 from types import coroutine
 from typing import Any, TypeAlias, TypeVar
@@ -29,6 +30,7 @@ Step: TypeAlias = Callable[..., Any]
 _log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, slots=True)
 class Run:
     """A suspended handler: whose task it holds up, and until when.
 
@@ -37,28 +39,26 @@ class Run:
         left: it ignored its cancellation for too long.
     """
 
-    __slots__ = ("_cancelling", "_late", "_limiter", "_self_cancels", "cancels", "cut", "frame",
-                 "grace", "left", "remaining", "task")  # fmt: skip
+    _limiter: Limiter
+    frame: Frame
+    task: asyncio.Task[Any]
+    remaining: float
+    _late: Callable[[], Exception]
+    cut: Exception | None = None
+    left: bool = False
+    cancels: int = 0
+    grace: asyncio.TimerHandle | None = None
+    _cancelling: int = field(init=False)
+    _self_cancels: int = 0
 
-    def __init__(
-        self,
-        limiter: Limiter,
-        frame: Frame,
-        task: asyncio.Task[Any],
-        seconds: float,
-        late: Callable[[], Exception],
-    ) -> None:
-        self._limiter = limiter
-        self._late = late
-        self.frame = frame
-        self.remaining = seconds
-        self.task = task
-        self.cut: Exception | None = None
-        self.left = False
-        self.cancels = 0
-        self.grace: asyncio.TimerHandle | None = None
-        self._cancelling = task.cancelling()
-        self._self_cancels = 0
+    def __post_init__(self) -> None:
+        """Note how often its task had been cancelled before."""
+        self._cancelling = self.task.cancelling()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, or is being cut off."""
+        return self.frame.clock is not self or self.cut is not None
 
     def pause(self) -> None:
         """Stop the clock."""
@@ -109,6 +109,16 @@ class Run:
         for _ in range(self.cancels):
             self.task.uncancel()
         return self.cut if self.task.cancelling() <= self._cancelling else None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Settle what has ended, perhaps with an error.
+
+        Raises:
+            Exception: what the handler was cut off for, if it was.
+        """
+        cut = self.settle()
+        if cut is not None and cut is not error:
+            raise cut from error
 
     def cancelled_itself(self) -> bool:
         """Take back what the handler did to its own task; tell whether it was only that.
@@ -169,8 +179,7 @@ class Limiter:
     ) -> Run:
         """Start the limit of a handler that has suspended."""
         if task is None:
-            error = "a handler can suspend only in an asyncio task"
-            raise RuntimeError(error)
+            raise RuntimeError("a handler can suspend only in an asyncio task")
         timeout = handler.timeout if timeout is None else timeout
         if timeout is None:
             commands = frame.kind == "command"
@@ -206,8 +215,8 @@ class Limiter:
 
     def watch(self, run: Run) -> None:
         """Start a run's clock, unless it is paused, or over (a thread may ask late)."""
-        seconds, frame = run.remaining, run.frame
-        if seconds == math.inf or frame.pauses or frame.clock is not run or run.cut is not None:
+        seconds = run.remaining
+        if seconds == math.inf or run.frame.pauses or run.over:
             return
         due = self._loop.time() + seconds
         self._watched.setdefault(seconds, {})[run] = due
@@ -222,10 +231,10 @@ class Limiter:
 
     def forget(self, run: Run) -> float | None:
         """Take a run's clock away; return when it was due."""
-        group = self._watched.get(run.remaining)
-        due = None if group is None else group.pop(run, None)
-        if group is not None and not group:
-            del self._watched[run.remaining]
+        group = self._watched.get(run.remaining, {})
+        due = group.pop(run, None)
+        if not group:
+            self._watched.pop(run.remaining, None)
         return due
 
     def interrupt(self, run: Run, error: Exception) -> None:
@@ -233,7 +242,7 @@ class Limiter:
         self.forget(run)
         if run.cut is None:
             run.cut = error
-            self._counts.interrupted += 1
+            self._counts.handlers_interrupted += 1
         run.cancel()
         if run.grace is None:
             run.grace = self._loop.call_later(self._settings.cancel_grace, run.leave)

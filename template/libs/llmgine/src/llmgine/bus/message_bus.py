@@ -220,11 +220,10 @@ class BusSession:
         if message.session_id == self._session_id:
             return message
         if message.session_id is not None:
-            error = (
+            raise SessionMismatchError(
                 f"{type(message).__qualname__} belongs to session {message.session_id!r} and "
                 f"can't be sent through {self._session_id!r}; make it inside this session"
             )
-            raise SessionMismatchError(error)
         owned = copy.copy(message)
         object.__setattr__(owned, "session_id", self._session_id)
         return owned

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 
-from llmgine.bus.handlers import Handler, check_message_type, qualified_name
+from llmgine.bus.handlers import Handler, check_callable, check_message_type, qualified_name
 from llmgine.bus.lane import Lane
 from llmgine.bus.lifetime import Lifetime
 from llmgine.bus.sessions import check_session_id
@@ -101,7 +101,7 @@ class Registrar(Lifetime):
                 can't be called.
         """
         kind = check_message_type(command_type, Command)
-        record = Handler(kind, handler, timeout=timeout, inline=inline)
+        record = Handler(kind, check_callable(handler), timeout=timeout, inline=inline)
         self._scope(session_id).add_command(record)
         return self._registered(record)
 
@@ -135,7 +135,7 @@ class Registrar(Lifetime):
         """
         record = Handler(
             check_message_type(event_type, Event),
-            handler,
+            check_callable(handler),
             timeout=timeout,
             inline=inline,
             priority=priority,

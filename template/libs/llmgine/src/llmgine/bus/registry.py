@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count
 from typing import TypeAlias
 
 from llmgine.bus.frames import Place
@@ -64,6 +64,12 @@ class Registry(Place):
         for subscribed in list(self._subscriptions.values()):
             yield from list(subscribed)
 
+    def cancel_handlers(self, *, lasting: bool = True) -> None:
+        """Undo all registrations of this very scope, those that outlive `stop` only if asked."""
+        for handler in self.handlers():
+            if lasting or not handler.lasting:
+                handler.cancel()
+
     def add_command(self, handler: Handler) -> None:
         """Register the one handler of a command type.
 
@@ -72,11 +78,10 @@ class Registry(Place):
         """
         present = self.commands.get(handler.message_type)
         if present is not None:
-            message = (
+            raise DuplicateHandlerError(
                 f"{handler.message_type.__qualname__} already has a handler {self._scope()}: "
                 f"{qualified_name(present.callback)}; cancel that registration first"
             )
-            raise DuplicateHandlerError(message)
         self.commands[handler.message_type] = handler
         handler.remove = self.remove
 
@@ -88,11 +93,10 @@ class Registry(Place):
         """
         subscribed = self._subscriptions.setdefault(handler.message_type, [])
         if any(other.callback == handler.callback for other in subscribed):
-            message = (
+            raise DuplicateHandlerError(
                 f"{qualified_name(handler.callback)} already hears "
                 f"{handler.message_type.__qualname__} {self._scope()}"
             )
-            raise DuplicateHandlerError(message)
         handler.order = next(_order)
         handler.remove = self.remove
         subscribed.append(handler)
@@ -127,15 +131,15 @@ class Registry(Place):
         found = self.routes.get(event_type)
         if found is None:
             check_message_type(event_type, Event)
-            heard = [handler for kind in event_type.__mro__ for handler in self._hearing(kind)]
-            heard.sort(key=lambda handler: (-handler.priority, handler.order))
-            found = self.routes[event_type] = tuple(heard)
+            heard = chain.from_iterable(map(self._hearing, event_type.__mro__))
+            by_turn = sorted(heard, key=lambda handler: (-handler.priority, handler.order))
+            found = self.routes[event_type] = tuple(by_turn)
         return found
 
     def listeners(self) -> Audience:
         """Return who hears of commands in this scope, and remember it unless guarded."""
         if self._parent is not None and not self._subscriptions:
-            audience = self._parent.audience or self._parent.listeners()
+            audience = self._parent.listeners()
         else:
             heard = (self.route(CommandStartedEvent), self.route(CommandResultEvent))
             audience = heard if any(heard) else NOBODY

@@ -7,33 +7,23 @@ from dataclasses import dataclass
 __all__ = ["BusStats", "Counts", "StopReport"]
 
 
+@dataclass(kw_only=True, slots=True)
 class Counts:
-    """The counters of a bus since it was made; plain attributes: each message touches some."""
+    """The counters of a bus since it was made; plain attributes: each message touches some.
 
-    __slots__ = (
-        "commands",
-        "commands_failed",
-        "dropped",
-        "events",
-        "handled",
-        "handlers_failed",
-        "interrupted",
-        "observers_failed",
-        "refused",
-        "unhandled",
-    )
+    `BusStats` says what each of them counts.
+    """
 
-    def __init__(self) -> None:
-        self.commands = 0
-        self.commands_failed = 0
-        self.unhandled = 0
-        self.events = 0
-        self.handled = 0
-        self.handlers_failed = 0
-        self.refused = 0
-        self.dropped = 0
-        self.interrupted = 0
-        self.observers_failed = 0
+    commands: int = 0
+    commands_failed: int = 0
+    commands_unhandled: int = 0
+    events: int = 0
+    events_handled: int = 0
+    events_dropped: int = 0
+    events_refused: int = 0
+    handlers_failed: int = 0
+    handlers_interrupted: int = 0
+    observers_failed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from llmgine.contracts.messages import Event
@@ -26,19 +27,15 @@ _log = logging.getLogger(__name__)
 _RECHECK = 60.0
 
 
+@dataclass(eq=False, slots=True)
 class Scheduled:
     """One event that waits for its time."""
 
-    __slots__ = ("_forget", "context", "event", "seconds_left", "timer")
-
-    def __init__(
-        self, event: Event, seconds_left: Callable[[], float], forget: Callable[[Scheduled], None]
-    ) -> None:
-        self.event = event
-        self.seconds_left = seconds_left
-        self.context: Context = copy_context()
-        self.timer: asyncio.TimerHandle | None = None
-        self._forget = forget
+    event: Event
+    seconds_left: Callable[[], float]
+    _forget: Callable[[Scheduled], None]
+    context: Context = field(default_factory=copy_context)
+    timer: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
         """Take the event back; once it is published this does nothing."""
@@ -129,13 +126,12 @@ def _countdown(at: datetime | None, after: float | None) -> Callable[[], float]:
         message = f"schedule takes either at= or after=, got at={at!r} and after={after!r}"
         raise ConfigurationError(message)
     if at is not None:
-        if at.tzinfo is None or at.utcoffset() is None:
+        if at.utcoffset() is None:
             message = f"at= needs a time zone, such as datetime.now(UTC); got {at!r}"
             raise ConfigurationError(message)
         due = at.timestamp()
         return lambda: due - time.time()
     if after is None or not 0 <= after < math.inf:
-        message = f"after= is in seconds, 0 or more; got {after!r}"
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"after= is in seconds, 0 or more; got {after!r}")
     ring = time.monotonic() + after
     return lambda: ring - time.monotonic()

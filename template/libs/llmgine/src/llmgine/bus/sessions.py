@@ -8,6 +8,7 @@ from llmgine.bus.engine import Engine
 from llmgine.bus.frames import inside_place
 from llmgine.bus.lane import Lane
 from llmgine.contracts.events import SessionEndEvent, SessionStartEvent
+from llmgine.contracts.messages import Event
 from llmgine.errors import (
     InvalidSessionIdError,
     SessionClosedError,
@@ -55,7 +56,7 @@ class Sessions(Engine):
             message = f"session {session_id!r} is open already; leave it first, or take another id"
             raise SessionOpenError(message)
         lane.is_session = True
-        if self._core.observers or lane.route(SessionStartEvent):
+        if self._is_heard(lane, SessionStartEvent):
             self._tell(SessionStartEvent(session_id=session_id))
         return lane
 
@@ -73,13 +74,15 @@ class Sessions(Engine):
             raise WouldDeadlockError(message)
         lane.guard()
         lane.closing = True
-        if lane.crowded:
-            lane.turn_away(_closed(lane))
-        if not (lane.busy or lane.commands_running or lane.route(SessionEndEvent)):
+        lane.turn_away(_closed(lane))
+        if not (lane.active or lane.route(SessionEndEvent)):
             self._end_session(lane, error)
             self._forget_session(lane)
             return
         closing = asyncio.get_running_loop().create_task(self._close(lane, error))
+        await self._see_closed(lane, closing)
+
+    async def _see_closed(self, lane: Lane, closing: asyncio.Task[None]) -> None:
         cancelled: asyncio.CancelledError | None = None
         while not closing.done():
             try:
@@ -97,9 +100,12 @@ class Sessions(Engine):
         if lane.ended or not lane.is_session:
             return  # a stop has ended it meanwhile
         lane.closing = True
-        if self._core.observers or lane.route(SessionEndEvent):
+        if self._is_heard(lane, SessionEndEvent):
             self._tell(SessionEndEvent(session_id=lane.session_id, error=error))
         lane.ended = True
+
+    def _is_heard(self, lane: Lane, kind: type[Event]) -> bool:
+        return bool(self._core.observers or lane.route(kind))
 
     async def _close(self, lane: Lane, error: BaseException | None) -> None:
         await self._idle_or_cut(lane)
@@ -120,9 +126,7 @@ class Sessions(Engine):
         # The lane outlives its session where work that was cut off goes on in it.
         lane.is_session = lane.closing = lane.ended = False
         lane.guarded = self._stopping
-        if lane.has_handlers:
-            for handler in lane.handlers():
-                handler.cancel()
+        lane.cancel_handlers()
         lane.settle()
 
 
