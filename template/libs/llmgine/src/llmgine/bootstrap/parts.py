@@ -107,6 +107,7 @@ EXECUTORS = Room(
             "approvals",
             "arguments",
             "docstrings",
+            "handing",
             "parameters",
             "results",
             "running",

@@ -33,6 +33,8 @@ async def tell(publisher: Publisher | None, event: Event) -> bool:
 
 async def tell_surely(publisher: Publisher | None, event: Event) -> None:
     """Publish an event as `tell` does; a cancellation of the caller doesn't stop it."""
+    if publisher is None:
+        return
     telling = asyncio.create_task(tell(publisher, event))
     _telling.add(telling)
     telling.add_done_callback(_telling.discard)

@@ -195,9 +195,7 @@ def _checked(text: str, settings: ToolSettings) -> str:
         most = settings.max_argument_bytes
         _refuse("arguments_too_large", f"The arguments have {size} bytes; {most} are allowed.")
     try:
-        value = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
-        )
+        value = _DECODER.decode(text)
     except RecursionError:
         _refuse_depth(settings)
     except ValueError as error:
@@ -243,3 +241,9 @@ def _refuse_depth(settings: ToolSettings) -> NoReturn:
 
 def _refuse(code: str, text: str) -> NoReturn:
     raise ToolError(text, code=code)
+
+
+# Made once: `json.loads` makes one for each call that isn't plain.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
+)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import marshal
 from collections.abc import Callable, Iterable
 from copy import copy
 from time import perf_counter
@@ -26,6 +25,7 @@ from llmgine.contracts.publishing import tell_surely
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.approvals import Answer, Approvals
+from llmgine.tools.handing import Shared, handed_out
 from llmgine.tools.parameters import ToolContext
 from llmgine.tools.results import failure, success
 from llmgine.tools.running import Failed, Runner
@@ -34,6 +34,8 @@ from llmgine.tools.tool import NeedsApproval, Tool, made
 __all__ = ["ToolManager", "build"]
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., object])
+
+_CANCELLED = ToolError("The call was cancelled before it had a result.", code="cancelled")
 
 _log = logging.getLogger(__name__)
 
@@ -65,9 +67,14 @@ class ToolManager:
         self._publisher = publisher
         self._settings = settings or ToolSettings()
         self._tools: dict[str, Tool] = {}
-        self._definitions: dict[bool, bytes] = {}
+        self._definitions: dict[bool, list[Shared]] = {}
         self._runner = Runner(self._settings)
         self._approvals = Approvals(self._settings.approval_timeout)
+
+    @property
+    def abandoned(self) -> int:
+        """Calls that were given up on, of any session, and still run."""
+        return self._runner.abandoned
 
     def for_session(self, session_id: str) -> ToolManager:
         """Return a manager of the same tools, whose calls belong to a session."""
@@ -120,16 +127,18 @@ class ToolManager:
                 it: one with parameters of any shape has `"strict": False`.
         """
         if strict not in self._definitions:
-            fresh = [tool.definition(strict=strict) for tool in self._tools.values()]
-            self._definitions[strict] = marshal.dumps(fresh)
-        return marshal.loads(self._definitions[strict])  # noqa: S302 - our own bytes
+            self._definitions[strict] = [
+                Shared(tool.definition(strict=strict)) for tool in self._tools.values()
+            ]
+        return handed_out(self._definitions[strict])
 
     async def execute_tool_call(self, call: ToolCall) -> ToolResult:
         """Run one call and return its result, an error result where anything went wrong."""
         session_id = self._session()
+        if self._publisher is None:
+            return await self._result(call, session_id)
         started = perf_counter()
-        cancelled = ToolError("The call was cancelled before it had a result.", code="cancelled")
-        result = failure(call, cancelled, self._settings.max_result_bytes)
+        result = failure(call, _CANCELLED, self._settings.max_result_bytes)
         try:
             await tell(self._publisher, ToolExecuteStartedEvent(session_id=session_id, call=call))
             result = await self._result(call, session_id)
@@ -205,7 +214,7 @@ def _told(error: BaseException, call: ToolCall) -> ToolError:
     if isinstance(error, ToolError):
         return error
     _log.error("tool %r failed (call %r)", call.name, call.id, exc_info=error)
-    text = f"The tool failed ({type(error).__name__}); its operators find the details in the log."
+    text = f"The tool failed ({type(error).__name__}); the details are in the application's log."
     return ToolError(text, code="failed")
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from llmgine.contracts import ToolCall
 from llmgine.errors import ToolRegistrationError
 
-__all__ = ["Parameter", "ToolContext", "layers", "parameters_of"]
+__all__ = ["Parameter", "ToolContext", "parameters_of"]
 
 Function = Callable[..., object]
 
@@ -60,7 +60,7 @@ class Parameter:
         return self.default is not inspect.Parameter.empty
 
 
-def layers(function: Function) -> Iterator[Function]:
+def _layers(function: Function) -> Iterator[Function]:
     """Yield what a callable is made of, from outside to the function that was written."""
     while True:
         # A bound method hands on its function's attributes, and a partial may have some, too.
@@ -86,7 +86,7 @@ def parameters_of(function: Function, name: str) -> list[Parameter]:
     """
     try:
         signature = inspect.signature(function)
-        parts = list(layers(function))
+        parts = list(_layers(function))
     except (TypeError, ValueError) as error:
         raise ToolRegistrationError(
             f"tool {name!r}: expected a callable with a signature, found none ({error}); wrap it "

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from time import monotonic
+from typing import NoReturn, TypeAlias
 from weakref import WeakValueDictionary
 
 from llmgine.contracts.threads import WorkerThreads
@@ -18,10 +19,9 @@ from llmgine.settings import ToolSettings
 
 __all__ = ["Failed", "Runner"]
 
-_inside: ContextVar[bool] = ContextVar("llmgine_inside_tool", default=False)
-
-T = TypeVar("T")
 Bound: TypeAlias = Callable[[], object]
+
+_inside: ContextVar[bool] = ContextVar("llmgine_inside_tool", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +61,73 @@ class Runner:
         Raises:
             ToolError: it ran past its limit, or too many others did.
         """
-        # A semaphore that no call holds or waits for is gone from the dictionary by itself.
-        places = self._places.setdefault(session_id, asyncio.Semaphore(self._settings.concurrency))
-        limit = self._settings.timeout if timeout is None else timeout
         self._check_room()
         # A tool that calls tools holds a place already; to wait for another might take for ever.
-        async with nullcontext() if _inside.get() else places:
+        async with nullcontext() if _inside.get() else self._place(session_id):
             self._check_room()
-            return await self._within(limit, function)
-
-    def _check_room(self) -> None:
-        if self.abandoned >= self._settings.abandoned_threads:
-            raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
+            limit = self._settings.timeout if timeout is None else timeout
+            if inspect.iscoroutinefunction(function):
+                return await self._awaited(function(), limit, limit)
+            started = monotonic()
+            value = await self._in_thread(function, limit)
+            if inspect.isawaitable(value):
+                return await self._awaited(value, limit, limit - (monotonic() - started))
+            return value
 
     def close(self) -> None:
         """Let the idle threads end."""
         self._threads.close()
 
-    async def _within(self, limit: float, function: Bound) -> object | Failed:
-        task = asyncio.create_task(self._outcome(function))
+    def _check_room(self) -> None:
+        if self.abandoned >= self._settings.abandoned_threads:
+            raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
+
+    def _place(self, session_id: str | None) -> asyncio.Semaphore:
+        # A semaphore that no call holds or waits for is gone from the dictionary by itself.
+        return self._places.setdefault(session_id, asyncio.Semaphore(self._settings.concurrency))
+
+    async def _in_thread(self, function: Bound, limit: float) -> object | Failed:
         try:
-            await asyncio.wait((task,), timeout=None if limit == math.inf else limit)
-            if task.done():
-                return task.result()
-            text = (
-                f"The tool took longer than {limit:g} s and was given up; it may still be running."
-            )
-            raise ToolError(text, code="timeout")
+            # The function's own TimeoutError comes back as a value.
+            async with asyncio.timeout(None if limit == math.inf else limit):
+                return await self._threads.run(_called, function)
+        except TimeoutError:
+            _late(limit)
+
+    async def _awaited(
+        self, awaitable: Awaitable[object], limit: float, left: float
+    ) -> object | Failed:
+        """Await in a task, which can be left behind if it ignores its cancellation."""
+        task = asyncio.create_task(_outcome(awaitable))
+        try:
+            await asyncio.wait((task,), timeout=None if left == math.inf else left)
+            return task.result() if task.done() else _late(limit)
         finally:
             if not task.done():
-                # A task that ignores this is kept and counted until it ends.
                 task.cancel()
                 self._stuck.add(task)
                 task.add_done_callback(self._stuck.discard)
                 await asyncio.wait((task,), timeout=self._settings.cancel_grace)
 
-    async def _outcome(self, function: Bound) -> object | Failed:
-        _inside.set(True)
-        if inspect.iscoroutinefunction(function):
-            return await _awaited(function())
-        value = await self._threads.run(_called, function)
-        return await _awaited(value) if inspect.isawaitable(value) else value
+
+def _late(limit: float) -> NoReturn:
+    text = f"The tool took longer than {limit:g} s and was given up; it may still be running."
+    raise ToolError(text, code="timeout")
 
 
 def _called(function: Bound) -> object | Failed:
+    _inside.set(True)
     try:
         return function()
     except BaseException as error:
         return Failed(error)
 
 
-async def _awaited(awaitable: Awaitable[T]) -> T | Failed:
+async def _outcome(awaitable: Awaitable[object]) -> object | Failed:
+    _inside.set(True)
     try:
         return await awaitable
     except KeyboardInterrupt:
-        raise
+        raise  # somebody wants the process to end
     except BaseException as error:
         return Failed(error)

@@ -15,7 +15,7 @@ from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments
 from llmgine.tools.docstrings import described
-from llmgine.tools.parameters import ToolContext, layers, parameters_of
+from llmgine.tools.parameters import ToolContext, parameters_of
 from llmgine.tools.schema import strict_form
 
 __all__ = ["NeedsApproval", "Tool", "made"]
@@ -98,8 +98,7 @@ def made(
         ToolRegistrationError: it can't be one.
     """
     _check_function(function)
-    parts = [each for each in layers(function) if not isinstance(each, partial)]
-    outer, inner = parts[0], parts[-1]
+    outer = _named(function)
     if name is None:
         name = outer.__name__ if inspect.isroutine(outer) else type(outer).__name__
     if not _NAME.fullmatch(name):
@@ -108,7 +107,7 @@ def made(
             "`name=` another one"
         )
     _check_options(name, needs_approval, timeout)
-    routine = outer if inspect.isroutine(outer) else inner
+    routine = outer if inspect.isroutine(outer) else type(outer).__call__
     words = described(inspect.getdoc(routine) or inspect.getdoc(outer))
     text = words.text if description is None else description
     if len(text) > _LONGEST_DESCRIPTION:
@@ -121,6 +120,14 @@ def made(
         needs_approval=needs_approval,
         timeout=timeout,
     )
+
+
+def _named(function: Callable[..., object]) -> Callable[..., object]:
+    """Return what has the name and the docstring: a function or, failing that, an object."""
+    while isinstance(function, partial):
+        function = function.func
+    # A cache, say, is no function, but knows the one that it keeps results of.
+    return inspect.unwrap(function, stop=inspect.isroutine)
 
 
 def _check_function(function: object) -> None:
