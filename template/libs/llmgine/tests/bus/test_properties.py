@@ -186,7 +186,7 @@ class World:
         assert (stats.sessions, stats.commands_in_flight, stats.handlers_abandoned) == (0, 0, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(PLANS, st.integers(min_value=1, max_value=5))
 def test_order_counts_and_lifecycle_hold_in_every_interleaving(
     plans: list[list[Act]], queue_size: int

@@ -274,7 +274,7 @@ def strict_json(data: bytes) -> object:
 
 @pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
 def test_every_message_comes_back(kind: type[Message]) -> None:
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(_messages_of(kind))
     def comes_back(message: Message) -> None:
         data = encode(message)
@@ -286,7 +286,7 @@ def test_every_message_comes_back(kind: type[Message]) -> None:
     comes_back()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.one_of(chats, requests, responses, chunks, usages, parts))
 def test_every_value_comes_back(value: object) -> None:
     data = encode(value)
@@ -294,13 +294,13 @@ def test_every_value_comes_back(value: object) -> None:
     assert same(decode(data), value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(any_values)
 def test_what_declares_nothing_comes_back(value: object) -> None:
     assert same(decode(encode(value)), value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(json_values | st.floats())
 def test_numbers_that_json_lacks_are_marked(value: JsonValue) -> None:
     data = encode(TextPart(text="", provider_data={"x": value}))
@@ -314,7 +314,7 @@ def test_numbers_that_json_lacks_are_marked(value: JsonValue) -> None:
         assert same(found["x"], value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=60) | st.text(max_size=40).map(str.encode))
 def test_noise_is_refused(data: bytes) -> None:
     _value_or_error(data)
@@ -343,7 +343,7 @@ EDITS: list[Callable[[Any, Any, Any], None]] = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(requests, chats, _messages_of(events.CommandResultEvent)), json_values, st.data())
 def test_tampered_data_is_read_or_refused(
     value: object, junk: JsonValue, data: st.DataObject

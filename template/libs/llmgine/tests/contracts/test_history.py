@@ -30,7 +30,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(histories)
 def test_every_call_is_answered_and_nothing_else(history: list[ChatMessage]) -> None:
     fixed = repaired(history)
@@ -47,14 +47,14 @@ def test_every_call_is_answered_and_nothing_else(history: list[ChatMessage]) -> 
         assert sorted(answer.tool_call_id for answer in answers) == called
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(histories)
 def test_repairing_twice_changes_nothing_more(history: list[ChatMessage]) -> None:
     fixed = repaired(history)
     assert repaired(fixed) == fixed
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(histories)
 def test_no_word_and_no_call_is_lost(history: list[ChatMessage]) -> None:
     def said(messages: list[ChatMessage]) -> list[object]:

@@ -127,14 +127,14 @@ def streams(draw: st.DrawFn) -> tuple[LLMResponse, list[LLMChunk]]:
     return response, [start, *told, end]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(streams())
 def test_chunks_cut_anywhere_fold_to_the_answer(stream: tuple[LLMResponse, list[LLMChunk]]) -> None:
     response, chunks = stream
     assert fold(chunks) == response
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(responses)
 def test_unfolding_is_undone_by_folding(response: LLMResponse) -> None:
     assert fold(unfold(response)) == response

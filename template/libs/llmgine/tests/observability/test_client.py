@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from llmgine.contracts import (
@@ -680,10 +680,5 @@ class Accounts(RuleBasedStateMachine):
         self.loop.close()
 
 
-Accounts.TestCase.settings = settings(
-    max_examples=15,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+Accounts.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
 TestAccounts = Accounts.TestCase
