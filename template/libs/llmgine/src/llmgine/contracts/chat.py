@@ -66,15 +66,10 @@ class MediaPart:
     provider_data: JsonObject | None = None
 
     def __post_init__(self) -> None:
-        given = [
-            name
-            for name, value in (("data", self.data), ("url", self.url), ("file_id", self.file_id))
-            if value is not None
-        ]
+        given = [name for name in ("data", "url", "file_id") if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none"
-            message = f"a MediaPart takes exactly one of data, url and file_id; got {found}"
-            raise ValueError(message)
+            raise ValueError(f"a MediaPart takes exactly one of data, url and file_id; got {found}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

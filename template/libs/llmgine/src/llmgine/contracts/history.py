@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from llmgine.contracts.chat import ChatMessage, Part, ToolCall, ToolResult
 
 __all__ = ["INTERRUPTED", "repaired"]
+
+KeyT = TypeVar("KeyT")
 
 INTERRUPTED = "interrupted"
 """The `error_code` of results that stand in for missing ones."""
@@ -32,50 +35,50 @@ def _assigned(messages: Sequence[ChatMessage]) -> _Answers:
     A result belongs to the latest call of its id; ids may come again in later turns.
     """
     latest: dict[str, int] = {}
-    waiting: dict[int, Counter[str]] = {}
-    answers: dict[int, list[ToolResult]] = {}
+    waiting: Counter[tuple[int, str]] = Counter()
+    answers: defaultdict[int, list[ToolResult]] = defaultdict(list)
     for at, message in enumerate(messages):
         for call in message.tool_calls:
             latest[call.id] = at
-            waiting.setdefault(at, Counter())[call.id] += 1
+            waiting[at, call.id] += 1
         for result in message.tool_results:
-            owner = latest.get(result.tool_call_id)
-            if owner is not None and waiting[owner][result.tool_call_id] > 0:
-                waiting[owner][result.tool_call_id] -= 1
-                answers.setdefault(owner, []).append(result)
+            owner = latest.get(result.tool_call_id, -1)
+            if _taken(waiting, (owner, result.tool_call_id)):
+                answers[owner].append(result)
     return answers
 
 
-def _kept(message: ChatMessage, allowed: Counter[int]) -> ChatMessage | None:
-    """Return the message with the allowed results only, each once; nothing if nothing is left."""
-    parts: list[Part] = []
-    for part in message.parts:
-        if isinstance(part, ToolResult):
-            if allowed[id(part)] == 0:
-                continue
-            allowed[id(part)] -= 1
-        parts.append(part)
-    if len(parts) == len(message.parts):
-        return message
-    return replace(message, parts=tuple(parts)) if parts else None
+def _taken(left: Counter[KeyT], key: KeyT) -> bool:
+    """Take one of what is counted; tell whether there was one."""
+    if left[key] == 0:
+        return False
+    left[key] -= 1
+    return True
+
+
+def _kept(messages: Sequence[ChatMessage], allowed: Counter[int]) -> Iterator[ChatMessage]:
+    """Yield the messages with the allowed results only, each once; none that holds nothing else."""
+
+    def stays(part: Part) -> bool:
+        return not isinstance(part, ToolResult) or _taken(allowed, id(part))
+
+    for message in messages:
+        parts = tuple(filter(stays, message.parts))
+        if len(parts) == len(message.parts):
+            yield message
+        elif parts:
+            yield replace(message, parts=parts)
 
 
 def _answered(
     message: ChatMessage, following: Sequence[ChatMessage], results: Sequence[ToolResult]
 ) -> Iterator[ChatMessage]:
     """Yield a message that calls tools, then the messages that answer it."""
-    allowed = Counter(id(result) for result in results)
-    for candidate in (message, *following):
-        stays = _kept(candidate, allowed)
-        if stays is not None:
-            yield stays
+    allowed = Counter(map(id, results))
+    yield from _kept((message, *following), allowed)
     late = [result for result in results if allowed[id(result)] > 0]
     answered = Counter(result.tool_call_id for result in results)
-    for call in message.tool_calls:
-        if answered[call.id] > 0:
-            answered[call.id] -= 1
-        else:
-            late.append(_stand_in(call))
+    late += [_stand_in(call) for call in message.tool_calls if not _taken(answered, call.id)]
     if late:
         yield ChatMessage.tool(*late)
 
@@ -101,7 +104,5 @@ def repaired(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
             results = answers.get(first - 1, ())
             fixed.extend(_answered(message, messages[first:at], results))
         else:
-            stays = _kept(message, Counter())
-            if stays is not None:
-                fixed.append(stays)
+            fixed.extend(_kept((message,), Counter()))
     return fixed

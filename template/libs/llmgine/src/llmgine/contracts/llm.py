@@ -6,13 +6,15 @@ the smallest set that loses nothing of any of them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from llmgine.contracts.chat import ChatMessage, JsonObject, JsonValue, Part, ToolCall
 
 __all__ = [
+    "USAGE_COUNTS",
     "FinishReason",
     "FunctionDefinition",
     "JsonObjectFormat",
@@ -187,17 +189,14 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         """Return the sum; what neither side reports stays unreported."""
-        details = dict(self.details)
-        for name, count in other.details.items():
-            details[name] = details.get(name, 0) + count
-        return Usage(
-            input_tokens=_sum(self.input_tokens, other.input_tokens),
-            output_tokens=_sum(self.output_tokens, other.output_tokens),
-            cache_read_tokens=_sum(self.cache_read_tokens, other.cache_read_tokens),
-            cache_write_tokens=_sum(self.cache_write_tokens, other.cache_write_tokens),
-            reasoning_tokens=_sum(self.reasoning_tokens, other.reasoning_tokens),
-            details=details,
-        )
+        counts = {name: _sum(getattr(self, name), getattr(other, name)) for name in USAGE_COUNTS}
+        details = Counter(self.details)
+        details.update(other.details)
+        return Usage(**counts, details=dict(details))
+
+
+USAGE_COUNTS = tuple(each.name for each in fields(Usage) if each.name != "details")
+"""The counts that providers have in common."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

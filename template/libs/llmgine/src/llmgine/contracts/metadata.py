@@ -19,8 +19,7 @@ class _NoMetadata(dict[str, str]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        message = "a message's metadata is given when it is made: metadata={...}"
-        raise TypeError(message)
+        raise TypeError("a message's metadata is given when it is made: metadata={...}")
 
     __setitem__ = __ior__ = update = setdefault = _refuse  # type: ignore[assignment]
 

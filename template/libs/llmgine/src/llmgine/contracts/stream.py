@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from types import AsyncGeneratorType
 from typing import Generic, TypeVar
 
 from llmgine.contracts.chat import ChatMessage, Part, TextPart, ThinkingPart, ToolCall
 from llmgine.contracts.llm import (
+    USAGE_COUNTS,
     FinishReason,
     LLMChunk,
     LLMResponse,
@@ -61,17 +62,9 @@ class _Slot:
 
 
 def _updated(old: Usage, new: Usage) -> Usage:
-    def newer(after: int | None, before: int | None) -> int | None:
-        return before if after is None else after
-
-    return Usage(
-        input_tokens=newer(new.input_tokens, old.input_tokens),
-        output_tokens=newer(new.output_tokens, old.output_tokens),
-        cache_read_tokens=newer(new.cache_read_tokens, old.cache_read_tokens),
-        cache_write_tokens=newer(new.cache_write_tokens, old.cache_write_tokens),
-        reasoning_tokens=newer(new.reasoning_tokens, old.reasoning_tokens),
-        details={**old.details, **new.details},
-    )
+    """Return the counts so far, each replaced by the new one where that is reported."""
+    reported = {name: count for name in USAGE_COUNTS if (count := getattr(new, name)) is not None}
+    return replace(old, **reported, details={**old.details, **new.details})
 
 
 class ResponseBuilder:
@@ -101,8 +94,7 @@ class ResponseBuilder:
 
     @singledispatchmethod
     def _take(self, chunk: object) -> None:
-        message = f"{type(chunk).__qualname__} is no chunk of an answer"
-        raise TypeError(message)
+        raise TypeError(f"{type(chunk).__qualname__} is no chunk of an answer")
 
     @_take.register
     def _(self, chunk: StreamStart) -> None:
