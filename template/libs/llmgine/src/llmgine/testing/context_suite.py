@@ -6,15 +6,18 @@ In a test module, with pytest-asyncio in its automatic mode:
         def make_store(self, publisher: Publisher) -> ContextStore:
             return MyStore(path, publisher=publisher)
 
-Each test asks for a store of its own, empty, and hands it back to `close_store`.
+Each test asks for a store of its own, empty, and hands it back to `close_store`. A store that keeps
+its conversations somewhere takes `DurableContextStoreSuite`, which holds more.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
 
 from llmgine.contracts import (
     ChatHistoryUpdatedEvent,
@@ -31,9 +34,9 @@ from llmgine.contracts import (
     ToolResult,
 )
 from llmgine.contracts.chat import JsonValue
-from llmgine.errors import QueueFullError, VersionConflictError
+from llmgine.errors import ContextStoreError, QueueFullError, VersionConflictError
 
-__all__ = ["ContextStoreSuite"]
+__all__ = ["ContextStoreSuite", "DurableContextStore", "DurableContextStoreSuite"]
 
 _WRITERS = 20
 _BATCH = 5
@@ -252,3 +255,142 @@ class ContextStoreSuite(ABC):
             assert await store.add_messages("s", [ChatMessage.user("b")]) == len("ab")
             await store.clear_context("s")
             assert await store.get_context("s") == []
+
+
+async def _error(work: Awaitable[object]) -> Exception | None:
+    """Return what the work raises of the errors that stores refuse with."""
+    try:
+        await work
+    except (ContextStoreError, ValueError) as error:
+        return error
+    return None
+
+
+@runtime_checkable
+class DurableContextStore(ContextStore, Protocol):
+    """A store whose conversations outlive it."""
+
+    async def fork(self, session_id: str, new_session_id: str, *, at: int | None = None) -> int:
+        """Copy a conversation, up to version `at` or whole, into a new one; return its version."""
+        ...
+
+    async def purge(self, older_than: datetime | timedelta) -> int:
+        """Forget the conversations without a message since then; return how many messages."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, and let go of everything; closing twice is fine."""
+        ...
+
+
+class DurableContextStoreSuite(ContextStoreSuite):
+    """What durable stores promise beyond the rest: subclass it and say how to open one."""
+
+    @abstractmethod
+    def open_store(
+        self, *, tenant: str = "", publisher: Publisher | None = None
+    ) -> DurableContextStore:
+        """Return a store of a tenant, over what this very test has stored so far."""
+
+    def make_store(self, publisher: Publisher) -> ContextStore:
+        """Return an empty store that tells `publisher` of its changes."""
+        return self.open_store(publisher=publisher)
+
+    async def close_store(self, store: ContextStore) -> None:
+        """Close a store."""
+        assert isinstance(store, DurableContextStore)
+        await store.close()
+
+    @asynccontextmanager
+    async def _opened(self, tenant: str = "") -> AsyncGenerator[DurableContextStore, None]:
+        store = self.open_store(tenant=tenant)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+    async def test_conversations_outlive_the_store(self) -> None:
+        """They are complete, and go on with the next number."""
+        history = _tool_turn(1)
+        async with self._opened() as store:
+            await store.add_messages("s", history)
+        async with self._opened() as store:
+            assert await store.get_context("s") == history
+            await store.add_messages("s", _tool_turn(2), expected_version=len(history))
+
+    async def test_stores_in_one_place_see_each_other(self) -> None:
+        """Many writers through two stores lose nothing, and each store reads all of it."""
+        async with self._opened() as one, self._opened() as other:
+
+            async def write(number: int) -> int:
+                store = one if number % 2 else other
+                return await store.add_messages("s", [ChatMessage.user(str(number))])
+
+            versions = await asyncio.gather(*(write(number) for number in range(_WRITERS)))
+            assert sorted(versions) == list(range(1, _WRITERS + 1))
+            found = await one.get_context("s")
+            assert {message.text for message in found} == set(map(str, range(_WRITERS)))
+            assert await other.get_context("s") == found
+
+    async def test_tenants_never_see_each_other(self) -> None:
+        """Not in reading, writing, copying, clearing or purging."""
+        async with self._opened("a") as store, self._opened("b") as other:
+            await store.add_messages("s", [ChatMessage.user("a's")] * 2)
+            assert await other.get_context("s") == []
+            assert await other.fork("s", "copy") == 0
+            assert await other.add_messages("s", [ChatMessage.user("b's")], expected_version=0)
+            await other.clear_context("s")
+            assert await other.purge(datetime.now(UTC) + timedelta(days=1)) == 0
+            assert [each.text for each in await store.get_context("s")] == ["a's", "a's"]
+        async with self._opened() as nobody:
+            assert await nobody.get_context("s") == []
+
+    async def test_a_fork_goes_its_own_way(self) -> None:
+        """It has what the conversation had at that version; neither sees the other's future."""
+        history = [ChatMessage.user(str(number)) for number in range(4)]
+        async with self._opened() as store:
+            await store.add_messages("s", history)
+            assert await store.fork("s", "half", at=2) == len(history) // 2
+            assert await store.fork("s", "whole") == len(history)
+            await store.add_messages("half", history[:1], expected_version=2)
+            await store.clear_context("s")
+            assert await store.get_context("half") == [*history[:2], history[0]]
+            assert await store.get_context("whole") == history
+            for name, at in (("half", 1), ("new", 5), ("new", -1)):
+                assert isinstance(await _error(store.fork("whole", name, at=at)), ContextStoreError)
+            assert await store.get_context("new") == []
+
+    async def test_purging_forgets_whole_conversations(self) -> None:
+        """Those that nobody has added to since the given moment, and no others."""
+        async with self._opened() as store:
+            for session_id in _SESSIONS:
+                await store.add_messages(session_id, [ChatMessage.user("old")] * 2)
+            assert await store.purge(timedelta(hours=1)) == 0
+            assert len(await store.get_context(_SESSIONS[0])) == len("ab")
+            later = datetime.now(UTC) + timedelta(hours=1)
+            assert await store.purge(later) == len("ab") * len(_SESSIONS)
+            for session_id in _SESSIONS:
+                assert await store.get_context(session_id) == []
+            assert await store.add_messages("s", [ChatMessage.user("new")], expected_version=0)
+
+    async def test_purging_takes_only_what_can_be_meant(self) -> None:
+        """A moment without a time zone, or a negative age, is refused."""
+        async with self._opened() as store:
+            for wrong in (datetime(2000, 1, 1), timedelta(seconds=-1)):  # noqa: DTZ001
+                assert "older_than" in str(await _error(store.purge(wrong)))
+
+    async def test_closing_finishes_what_was_accepted(self) -> None:
+        """Then the store refuses; closing it again is fine."""
+        store = self.open_store()
+        writes = [
+            asyncio.create_task(store.add_message("s", ChatMessage.user(str(number))))
+            for number in range(_WRITERS)
+        ]
+        await asyncio.sleep(0)
+        await store.close()
+        await asyncio.gather(*writes)
+        await store.close()
+        for late in (store.get_context("s"), store.add_message("s", ChatMessage.user("late"))):
+            assert isinstance(await _error(late), ContextStoreError)
+        async with self._opened() as again:
+            assert len(await again.get_context("s")) == _WRITERS

@@ -39,12 +39,12 @@ _TAIL = f"SELECT number, CAST(body AS BLOB) {_OF_SESSION} AND number < ? ORDER B
 _FORK = f"INSERT INTO messages SELECT tenant, ?, number, body, ? {_OF_SESSION} AND number <= ?"
 # Goes from one session to the next by the key, and looks at the last message of each.
 _PURGE = """
-    WITH RECURSIVE names (name) AS (
-        SELECT min(session) FROM messages WHERE tenant = :tenant UNION ALL
-        SELECT (SELECT min(session) FROM messages WHERE tenant = :tenant AND session > name)
-        FROM names WHERE name IS NOT NULL
-    )
     DELETE FROM messages WHERE tenant = :tenant AND session IN (
+        WITH RECURSIVE names (name) AS (
+            SELECT min(session) FROM messages WHERE tenant = :tenant UNION ALL
+            SELECT (SELECT min(session) FROM messages WHERE tenant = :tenant AND session > name)
+            FROM names WHERE name IS NOT NULL
+        )
         SELECT name FROM names WHERE :before > (
             SELECT stored_at FROM messages WHERE tenant = :tenant AND session = name
             ORDER BY number DESC LIMIT 1

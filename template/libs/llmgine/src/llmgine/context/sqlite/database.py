@@ -133,6 +133,8 @@ class _Job:
         self.error = None
         try:
             self.work(db)
+        except UnicodeError as error:
+            self.error = ContextStoreError(f"the session id or tenant is no valid text: {error}")
         except (LlmgineError, ValueError) as error:
             self.error = error
 
