@@ -54,6 +54,20 @@ def counting(config):
     return ScriptedProvider([lambda request: f"{len(request.messages)} messages"] * 9)
 
 
+def reading(config):
+    return ScriptedProvider([read] * 9)
+
+
+def read(request):
+    if results := request.messages[-1].tool_results:
+        return "; ".join(result.text for result in results)
+    return ChatMessage.assistant(
+        "Let me see.",
+        ToolCall(id="1", name="read_file", arguments='{"path": "notes.txt"}'),
+        ToolCall(id="2", name="calculate", arguments='{"expression": "6*7"}'),
+    )
+
+
 def repeating(config):
     return ScriptedProvider([lambda request: repr(request.messages[-1].text)])
 """

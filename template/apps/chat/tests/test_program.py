@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 from chat.__main__ import main
 
+# Not every project has this store.
+needs_sqlite = pytest.mark.skipif(
+    find_spec("llmgine.context.sqlite") is None, reason="conversations end with the process"
+)
 COMMAND = [sys.executable, "-m", "chat"]
 
 
@@ -84,6 +90,50 @@ def test_an_answer_goes_on_after_a_tool(run: Run) -> None:
     assert done.stdout == "Let me see.\n\nThree.\n"
 
 
+def test_a_scripted_answer_comes_from_a_real_tool(run: Run) -> None:
+    done = run("--once", "What is 12*34?")
+    assert done.returncode == 0
+    assert done.stdout.startswith("The tool `calculate` answered: 408\n")
+    assert "scripted stand-in" in done.stdout
+    started, ended = (line for line in done.stderr.splitlines() if line.startswith("  "))
+    assert re.fullmatch(r'  → calculate  +expression="12\*34"', started)
+    assert re.fullmatch(r"  ✔ calculate  +[\d.]+ m?s  408", ended)
+
+
+def test_what_a_turn_costs_is_said(run: Run) -> None:
+    done = run("--once", "Hello")
+    assert re.search(r"^tokens: about \d+ in, \d+ out$", done.stderr, re.MULTILINE)
+
+
+def test_nobody_to_ask_is_a_refusal(run: Run, folder: Path) -> None:
+    (folder / "notes.txt").write_text("the notes")
+    done = run("--provider", "theirs:reading", "--once", "Read.")
+    assert done.returncode == 0
+    assert "the notes" not in done.stdout + done.stderr
+    assert "nobody is there to be asked" in done.stdout
+    assert "chat --approve" in done.stderr
+    assert "; 42" in done.stdout
+
+
+def test_the_user_may_approve_beforehand(run: Run, folder: Path) -> None:
+    (folder / "notes.txt").write_text("the notes")
+    done = run("--provider", "theirs:reading", "--once", "Read.", "--approve")
+    assert done.stdout == "Let me see.\n\nthe notes; 42\n"
+    done = run("trace", "--last")
+    assert re.search(r"✔ tool read_file  .*notes\.txt", done.stdout)
+    assert re.search(r"✔ tool calculate  .*6\*7", done.stdout)
+    assert "✔ approval" in done.stdout
+
+
+@needs_sqlite
+def test_a_session_goes_on(run: Run) -> None:
+    options = ("--provider", "theirs:counting", "--session", "mine")
+    durable = {"LLMGINE_CONTEXT__STORE": "sqlite"}
+    assert run(*options, "--once", "Hi", **durable).stdout == "1 messages\n"
+    assert run(*options, "--once", "Hi", **durable).stdout == "3 messages\n"
+    assert run("--provider", "theirs:counting", "--once", "Hi", **durable).stdout == "1 messages\n"
+
+
 @pytest.mark.parametrize(
     ("provider", "answer", "remark"),
     [
@@ -146,7 +196,7 @@ def test_an_unknown_word_is_a_usage_error(run: Run) -> None:
 def test_help_names_the_options(run: Run) -> None:
     done = run("--help", NO_COLOR="1", TERM="dumb")
     assert done.returncode == 0
-    for option in ("--once", "--provider", "--session", "trace"):
+    for option in ("--once", "--provider", "--session", "--approve", "trace"):
         assert option in done.stdout
 
 

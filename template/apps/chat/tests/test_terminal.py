@@ -8,6 +8,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -106,8 +107,11 @@ def test_commands(terminal: Terminal) -> None:
     child.sendline("/help")
     child.expect_exact("earlier messages")
     shown = plain(child.before)
-    for word in ("/help", "/trace", "/events", "/clear", "/exit", "Ctrl-C"):
+    for word in ("/help", "/tools", "/trace", "/events", "/clear", "/exit", "Ctrl-C"):
         assert word in shown
+    child.expect_exact(PROMPT)
+    child.sendline("/tools")
+    child.expect_exact("Read a text file")
     child.expect_exact(PROMPT)
     child.sendline("/trase")
     child.expect_exact("unknown command /trase: did you mean /trace?")
@@ -143,7 +147,9 @@ def test_events_never_tear_an_answer(terminal: Terminal) -> None:
     child.expect_exact(PROMPT)
     child.sendline("1 + 2?")
     child.expect_exact("Three.")
-    assert plain(child.before).endswith("Let me see.\n\n")
+    said, _, called = plain(child.before).partition("Let me see.\n")
+    assert said
+    assert re.fullmatch(r"  → add +\n  ✘ add .*There is no tool 'add'.*\n\n", called)
     child.expect_exact(PROMPT)
     assert child.before.count("LLMCallResultEvent") == 2
 
@@ -166,6 +172,70 @@ def test_ctrl_c_cancels_the_turn_and_the_conversation_goes_on(terminal: Terminal
     child.expect_exact(PROMPT)
     child.sendcontrol("d")
     assert ended(child) == 0
+
+
+QUESTION = "run it? [y/n]"
+
+
+def asked(child: Child) -> str:
+    """Have a file read, and return what is shown before the question."""
+    child.expect_exact(PROMPT)
+    child.sendline("Read.")
+    child.expect_exact(QUESTION)
+    return plain(child.before)
+
+
+def test_the_user_is_asked(terminal: Terminal, folder: Path) -> None:
+    (folder / "notes.txt").write_text("the notes")
+    child = terminal("--provider", "theirs:reading")
+    shown = asked(child)
+    assert 'read_file asks for your approval\n      path = "notes.txt"\n' in shown
+    child.sendline("sure")
+    child.expect_exact(QUESTION)
+    child.sendline(" YES")
+    child.expect_exact("the notes; 42")
+    # What went on meanwhile didn't tear the question.
+    assert re.search(r"\n  ✔ calculate .* 42\n", shown + plain(child.before))
+    asked(child)
+    child.sendline("n")
+    child.expect_exact("The user denied the call")
+    asked(child)
+    child.sendcontrol("d")
+    child.expect_exact("The user denied the call")
+    asked(child)
+    child.sendcontrol("c")
+    child.expect_exact("(cancelled)")
+    child.expect_exact(PROMPT)
+    # What was typed before the question is no answer to it.
+    child.send("Read.\ry\ry\ry\r")
+    child.expect_exact(QUESTION)
+    child.sendline("n")
+    child.expect_exact("The user denied the call")
+    child.expect_exact(PROMPT)
+
+
+def test_a_question_that_has_expired_goes_away(terminal: Terminal) -> None:
+    child = terminal("--provider", "theirs:reading", LLMGINE_TOOLS__APPROVAL_TIMEOUT="0.5")
+    asked(child)
+    child.expect_exact("Nobody approved the call in time")
+    child.expect_exact(PROMPT)
+
+
+@pytest.mark.skipif(
+    find_spec("llmgine.context.sqlite") is None, reason="conversations end with the process"
+)
+def test_a_conversation_that_was_killed_among_its_tools_goes_on(terminal: Terminal) -> None:
+    durable = {"LLMGINE_CONTEXT__STORE": "sqlite"}
+    child = terminal("--provider", "theirs:reading", "--session", "mine", **durable)
+    asked(child)
+    child.kill(signal.SIGKILL)
+    ended(child)
+    child = terminal("--provider", "theirs:counting", "--session", "mine", **durable)
+    child.expect_exact("The conversation goes on: 2 messages so far.")
+    child.expect_exact(PROMPT)
+    child.sendline("Go on.")
+    child.expect_exact("4 messages")  # one stands in for the results
+    child.expect_exact(PROMPT)
 
 
 @pytest.mark.parametrize("line", [None, "Count."])

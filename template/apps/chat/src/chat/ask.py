@@ -8,9 +8,11 @@ from collections.abc import Coroutine
 from typing import TypeVar
 
 import assistant
-from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
+from assistant import AssistantConfig
+from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
 
+from chat.approval import Decide
 from chat.screen import Screen
 from chat.turn import TurnView
 
@@ -23,13 +25,13 @@ SIGNALLED = 128
 T = TypeVar("T")
 
 
-async def ask(config: ApplicationConfig, session_id: str | None, text: str) -> int:
+async def ask(config: AssistantConfig, session_id: str | None, text: str, decide: Decide) -> int:
     """Run one turn and return the exit status."""
     screen = Screen()
     with screen.in_charge():
-        app = ApplicationBootstrap(config, setup=assistant.register)
+        app = ApplicationBootstrap(config, tools=assistant.toolbox, setup=assistant.register)
         async with app, BusSession(session_id, bus=app.bus) as session:
-            view = TurnView(session, screen)
+            view = TurnView(session, screen, decide)
             outcome = await or_signal(app, view.run(text), signal.SIGINT, signal.SIGTERM)
     if isinstance(outcome, signal.Signals):
         return SIGNALLED + outcome

@@ -12,10 +12,12 @@ import sys
 from typing import Annotated
 
 import typer
-from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
+from assistant import AssistantConfig
+from llmgine.bootstrap import exit_on_wrong_settings
 from llmgine.errors import InvalidSessionIdError
 from rich.console import Console
 
+from chat.approval import approve, refuse
 from chat.ask import USAGE, ask
 from chat.screen import decoded, printable
 from chat.trace import TraceError, session_tree
@@ -39,8 +41,14 @@ def chat(
         str | None, typer.Option(metavar="NAME", help="Who answers, whatever settings.toml says.")
     ] = None,
     session: Annotated[
-        str | None, typer.Option(metavar="ID", help="The session's id; a new one by default.")
+        str | None,
+        typer.Option(
+            metavar="ID", help="The session to begin or go on with; a new one by default."
+        ),
     ] = None,
+    approve_all: Annotated[
+        bool, typer.Option("--approve", help="Run tools that need approval without asking.")
+    ] = False,
 ) -> None:
     """Talk to the model.
 
@@ -49,19 +57,19 @@ def chat(
     """
     if context.invoked_subcommand is not None:
         return
-    config = (
-        ApplicationConfig() if provider is None else ApplicationConfig(provider={"name": provider})
-    )
+    config = AssistantConfig() if provider is None else AssistantConfig(provider={"name": provider})
     if once is None and _is_terminal():
         # What only a prompt needs takes a third of the time that the program takes to start.
         from chat.converse import converse
 
-        raise typer.Exit(asyncio.run(converse(config, session)))
+        decide = approve if approve_all else None
+        raise typer.Exit(asyncio.run(converse(config, session, decide)))
     message = decoded(once) if once is not None else _piped()
     if not message.strip():
         sys.stderr.write("nothing to answer: the message is blank\n")
         raise typer.Exit(USAGE)
-    raise typer.Exit(asyncio.run(ask(config, session, message)))
+    decide = approve if approve_all else refuse
+    raise typer.Exit(asyncio.run(ask(config, session, message, decide)))
 
 
 @app.command()
@@ -73,7 +81,7 @@ def trace(
     if last and session is not None:
         raise typer.BadParameter("choose either --last or --session")
     try:
-        Console(highlight=False).print(session_tree(ApplicationConfig(), session))
+        Console(highlight=False).print(session_tree(AssistantConfig(), session))
     except TraceError as error:
         sys.stderr.write(f"{printable(str(error))}\n")
         raise typer.Exit(1) from None

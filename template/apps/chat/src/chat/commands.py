@@ -10,7 +10,7 @@ from llmgine.bootstrap import ApplicationBootstrap
 from rich.table import Table
 from rich.text import Text
 
-from chat.screen import Screen, printable
+from chat.screen import Screen, in_line, printable
 from chat.trace import TraceError, session_tree
 
 __all__ = ["Commands"]
@@ -39,6 +39,7 @@ class Commands:
         self._screen = screen
         self._commands = {
             "/help": _Command("show this list", self._help),
+            "/tools": _Command("list the tools that the model may call", self._tools),
             "/trace": _Command("show what happened in this session, as a tree", self._trace),
             "/events": _Command("hide the events' lines, or show them again", self._events),
             "/clear": _Command("forget the conversation so far", self._clear),
@@ -64,6 +65,15 @@ class Commands:
             table.add_row(Text(word, style="bold"), command.help)
         table.add_row(Text("Ctrl-C", style="bold"), "cancel the answer, or clear the line")
         table.add_row(Text("Up, Down", style="bold"), "earlier messages")
+        self._screen.remarks.print(table)
+        return False
+
+    async def _tools(self) -> bool:
+        table = Table.grid(padding=(0, 2))
+        for tool in self._app.tools.get_tools():
+            function = tool["function"]
+            summary = in_line(function["description"].partition("\n\n")[0])
+            table.add_row(Text(in_line(function["name"]), style="bold"), Text(summary))
         self._screen.remarks.print(table)
         return False
 

@@ -12,13 +12,16 @@ from pathlib import Path
 from types import FrameType
 
 import assistant
-from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
+from assistant import AssistantConfig
+from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
+from llmgine.errors import ContextStoreError
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from rich.text import Text
 
+from chat.approval import Decide, Question
 from chat.ask import OK, SIGNALLED, or_signal
 from chat.commands import Commands
 from chat.screen import Screen, decoded, printable
@@ -30,22 +33,30 @@ _FOLDER, _FILE = ".llmgine", "chat-history"
 _ENDING = (signal.SIGTERM,) if sys.platform == "win32" else (signal.SIGTERM, signal.SIGHUP)
 
 
-async def converse(config: ApplicationConfig, session_id: str | None) -> int:
-    """Talk until the user leaves, and return the exit status."""
+async def converse(
+    config: AssistantConfig, session_id: str | None, decide: Decide | None = None
+) -> int:
+    """Talk until the user leaves, and return the exit status.
+
+    Args:
+        config: the settings.
+        session_id: the session to begin or to go on with; a new one by default.
+        decide: who decides about tool calls that wait for approval; by default the user.
+    """
     screen = Screen()
     with screen.in_charge():
-        app = ApplicationBootstrap(config, setup=assistant.register)
+        app = ApplicationBootstrap(config, tools=assistant.toolbox, setup=assistant.register)
         async with AsyncExitStack() as stack:
             with screen.events.held():
                 await stack.enter_async_context(app)
                 session = await stack.enter_async_context(BusSession(session_id, bus=app.bus))
-                _greet(app, session, screen)
-            talk = _Talk(app, session, screen)
+                await _greet(app, session, screen)
+            talk = _Talk(app, session, screen, decide or Question(screen))
             ended = await or_signal(app, talk.run(), *_ENDING)
     return SIGNALLED + ended if isinstance(ended, signal.Signals) else OK
 
 
-def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen) -> None:
+async def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen) -> None:
     banner = Text.assemble(
         ("llmgine chat", "bold"),
         (" · provider ", "dim"),
@@ -54,16 +65,25 @@ def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen) -> No
         printable(session.session_id),
     )
     screen.remarks.print(banner)
+    try:
+        before = len(await app.context.get_context(session.session_id))
+    except ContextStoreError as error:
+        screen.remark(f"{type(error).__name__}: {error}", "red")
+        before = 0
+    if before:
+        screen.remark(f"The conversation goes on: {before} messages so far.")
     screen.remark("Type a message. /help lists the commands, Ctrl-D leaves.")
 
 
 class _Talk:
     """A conversation at the terminal."""
 
-    def __init__(self, app: ApplicationBootstrap, session: BusSession, screen: Screen) -> None:
+    def __init__(
+        self, app: ApplicationBootstrap, session: BusSession, screen: Screen, decide: Decide
+    ) -> None:
         self._app = app
         self._screen = screen
-        self._view = TurnView(session, screen)
+        self._view = TurnView(session, screen, decide)
         self._commands = Commands(app, session.session_id, screen)
         self._prompt: PromptSession[str] = _make_prompt(app.config.folder)
 

@@ -13,7 +13,10 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-__all__ = ["EventLines", "Screen", "decoded", "printable"]
+__all__ = ["MARKS", "EventLines", "Screen", "decoded", "in_line", "lasting", "printable"]
+
+MARKS = {"ok": ("✔", "green"), "error": ("✘", "red"), "cancelled": ("⊘", "yellow")}
+"""How something went: a sign, and its colour."""
 
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -137,6 +140,7 @@ class Screen:
         self.remarks = Console(file=sys.stderr or io.StringIO(), highlight=False)
         self.broken = not sys.stdout
         self._open_line = False
+        self._kept: list[Text] | None = None
 
     @contextmanager
     def in_charge(self) -> Generator[None, None, None]:
@@ -172,12 +176,44 @@ class Screen:
 
     def remark(self, text: str, style: str = "dim") -> None:
         """Say something that is no answer."""
-        self.remarks.print(Text(printable(text), style=style))
+        self.line(Text(printable(text), style=style))
+
+    def line(self, text: Text) -> None:
+        """Show a line that is no answer; at a terminal, one without wrap is cut to its width."""
+        if self._kept is not None:
+            self._kept.append(text)
+            return
+        self.end_answer()
+        if self.remarks.is_terminal:
+            self.remarks.print(text, no_wrap=text.no_wrap, overflow=text.overflow)
+        else:
+            self.remarks.print(text, soft_wrap=True)
+
+    @contextmanager
+    def asking(self) -> Generator[None, None, None]:
+        """Keep lines back while a question stands on the screen, and show them afterwards."""
+        kept = self._kept = []
+        try:
+            yield
+        finally:
+            self._kept = None
+            for text in kept:
+                self.line(text)
 
 
 def printable(text: str) -> str:
     """Return text that can do nothing to a terminal but fill it."""
     return text.translate(_SHOWN)
+
+
+def in_line(text: str) -> str:
+    """Return text that fills a single line, and does nothing else."""
+    return " ".join(printable(text).split())
+
+
+def lasting(seconds: float) -> str:
+    """Return a duration in few characters."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def decoded(text: str) -> str:

@@ -13,13 +13,13 @@ from llmgine.bootstrap import ApplicationConfig
 from rich.text import Text
 from rich.tree import Tree
 
-from chat.screen import printable
+from chat.screen import MARKS, lasting, printable
 
-__all__ = ["TraceError", "session_tree"]
+__all__ = ["TraceError", "is_table", "session_tree"]
 
 Record: TypeAlias = Mapping[str, object]
-_MARKS = {"ok": ("✔", "green"), "error": ("✘", "red"), "cancelled": ("⊘", "yellow")}
 _SHOWN = 60
+_CANCELLED = frozenset({"CallCancelledError", "CancelledError", "cancelled", "interrupted"})
 
 
 class TraceError(Exception):
@@ -88,12 +88,12 @@ class _Node:
 
     def text(self) -> Text:
         """Return the line: how it went, what it is, how long it took, what else is known."""
-        sign, colour = _MARKS.get(self.mark, ("…", "yellow") if self.mark else ("•", "dim"))
+        sign, colour = MARKS.get(self.mark, ("…", "yellow") if self.mark else ("•", "dim"))
         line = Text(no_wrap=True, overflow="ellipsis")
         line.append(f"{sign} ", style=colour)
         line.append(printable(self.label).replace("\n", " "))
         if self.duration is not None:
-            line.append(f"  {_duration(self.duration)}", style="bold")
+            line.append(f"  {lasting(self.duration)}", style="bold")
         if self.facts:
             facts = printable(self.facts).replace("\n", " ")
             line.append(f"  {facts}", style="red" if self.mark == "error" else "dim")
@@ -119,6 +119,8 @@ class _Growing:
             "LLMCallResultEvent": self._call_end,
             "ToolExecuteStartedEvent": self._tool_start,
             "ToolExecuteResultEvent": self._tool_end,
+            "ToolApprovalRequestedEvent": self._approval_start,
+            "ToolApprovalResolvedEvent": self._approval_end,
             "SpanStartedEvent": self._span_start,
             "SpanEndedEvent": self._span_end,
         }
@@ -143,13 +145,16 @@ class _Growing:
             return  # it began before the first event that is kept
         node.mark, node.facts = _judged(error, facts)
         node.duration = _number(event, "duration")
+        ended = _time(event)
+        if node.duration is None and node.began is not None and ended is not None:
+            node.duration = ended - node.began
 
     def _moment(self, event: Record) -> None:
         kind = _text(event, "event_type").removesuffix("Event")
         self._begin(_text(event, "id"), event, kind, _text(event, "parent_id"), mark="")
         node = self._nodes[_text(event, "id")]
         error = event.get("error")
-        if _is_table(error):
+        if is_table(error):
             node.mark, node.facts = _judged(error, "")
         else:
             node.facts = _first(event, "length", "text", "name", "value")
@@ -193,7 +198,7 @@ class _Growing:
         ]
         first = _number(event, "time_to_first_chunk")
         if first is not None:
-            tokens.append(f"first after {_duration(first)}")
+            tokens.append(f"first after {lasting(first)}")
         facts = ", ".join([*tokens, _text(response, "finish_reason")])
         self._end(_text(event, "call_id"), event, event.get("error"), facts)
 
@@ -202,8 +207,19 @@ class _Growing:
         self._begin(_tool_key(event), event, label, _text(event, "parent_id"))
 
     def _tool_end(self, event: Record) -> None:
-        failed = _table(event, "result").get("is_error") is True
-        self._end(_tool_key(event), event, {"type": "failed"} if failed else None)
+        result = _table(event, "result")
+        failed = result.get("is_error") is True
+        code = _text(result, "error_code") or "failed"
+        given = _text(_table(event, "call"), "arguments")[:_SHOWN]
+        self._end(_tool_key(event), event, {"type": code} if failed else None, given)
+
+    def _approval_start(self, event: Record) -> None:
+        self._begin(f"approval {_tool_key(event)}", event, "approval", _tool_key(event))
+
+    def _approval_end(self, event: Record) -> None:
+        refused = {"type": "denied", "message": _text(event, "reason")}
+        approved = event.get("approved") is True
+        self._end(f"approval {_tool_key(event)}", event, None if approved else refused)
 
     def _span_start(self, event: Record) -> None:
         self._begin(_text(event, "id"), event, _text(event, "name"), _text(event, "parent_id"))
@@ -212,13 +228,14 @@ class _Growing:
         self._end(_text(event, "span_id"), event, event.get("error"))
 
 
-def _is_table(value: object) -> TypeGuard[Record]:
+def is_table(value: object) -> TypeGuard[Record]:
+    """Tell whether a value of a JSON text is an object."""
     return isinstance(value, Mapping)
 
 
 def _table(record: Record, key: str) -> Record:
     value = record.get(key)
-    return value if _is_table(value) else {}
+    return value if is_table(value) else {}
 
 
 def _text(record: Record, key: str) -> str:
@@ -250,13 +267,9 @@ def _tool_key(event: Record) -> str:
 
 
 def _judged(error: object, facts: str) -> tuple[str, str]:
-    if not _is_table(error):
+    if not is_table(error):
         return "ok", facts
     kind = _text(error, "type")
-    if kind.rpartition(".")[2] in {"CallCancelledError", "CancelledError"}:
+    if kind.rpartition(".")[2] in _CANCELLED:
         return "cancelled", facts
     return "error", f"{kind}: {_text(error, 'message')}".removesuffix(": ")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
