@@ -26,7 +26,7 @@ class Blocker:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
-        self.release.wait(10)
+        self.release.wait(30)
         with self._lock:
             self.running -= 1
         return argument
@@ -48,7 +48,7 @@ def alive() -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - threads end without a word
             await asyncio.sleep(0.002)
 
