@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
@@ -27,6 +27,7 @@ __all__ = [
     "forecast",
     "forecast_here",
     "listed",
+    "written",
 ]
 
 ARGUMENTS = '{"city": "Lisbon", "days": 5, "units": "celsius", "hours": [6, 12, 18]}'
@@ -130,6 +131,18 @@ def listed(name: str, tools: Callable[[], Awaitable[Iterable[object]]]) -> Subje
             tally.count += len([*await tools()])
 
     return Subject("definitions", name, 20, run, lambda: tally.count, MANY)
+
+
+def written(name: str, tools: Callable[[], Sequence[object]]) -> Subject:
+    """Return a subject that asks again and writes all of it as JSON, and counts the parameters."""
+    tally = Tally()
+
+    async def run(operations: int) -> None:
+        for _ in range(operations):
+            tally.count += json.dumps(tools()).count('"description"')
+
+    # One description for each tool, and one for each of its parameters.
+    return Subject("written", name, 5, run, lambda: tally.count, MANY * (1 + len(_NAMES)))
 
 
 def bare() -> list[Subject]:

@@ -24,6 +24,7 @@ the one thing that fails.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -46,6 +47,7 @@ from tool_peers import (
     forecast,
     forecast_here,
     listed,
+    written,
 )
 
 __all__ = ["main"]
@@ -60,6 +62,7 @@ _ROWS = (
     Row("sync_clock", "... by the clock on the wall", _BARE, 1.3),
     Row("schema", "schema of a new tool", "pydantic-ai-slim", 1.2),
     Row("definitions", f"definitions of {MANY} tools, asked for again", _MICROSECONDS, 5),
+    Row("written", "... and written as JSON", _BARE),
 )
 
 
@@ -93,11 +96,15 @@ async def _ours(stack: AsyncExitStack) -> list[Subject]:
     async def definitions() -> list[Any]:
         return many.get_tools()
 
+    ready: list[object] = json.loads(json.dumps(many.get_tools()))
+
     return [
         *called(_OURS, _call_of(there, forecast()), _call_of(here, forecast_here())),
         calling("async_told", _OURS, _call_of(told, forecast())),
         described(_OURS, _parameters),
         listed(_OURS, definitions),
+        written(_OURS, many.get_tools),
+        written(_BARE, lambda: ready),
     ]
 
 
