@@ -77,7 +77,7 @@ def test_the_chat_answers_in_a_project_without_development_tools(project: Copy, 
     """From scratch: an environment of its own, with what runs and nothing else."""
     folder = project(Answers())
     run(folder, "uv sync --no-dev")
-    done = run(folder, 'uv run --no-dev chat --once "What can you do?"')
+    done = run(folder, 'uv run --no-dev chat --once "What time is it?"')
     assert done.stdout.strip()
 
     listed = run(folder, "uv pip list --quiet --format=freeze --python .venv").stdout
