@@ -236,6 +236,9 @@ def test_a_conversation_that_was_killed_among_its_tools_goes_on(terminal: Termin
     child.sendline("Go on.")
     child.expect_exact("4 messages")  # one stands in for the results
     child.expect_exact(PROMPT)
+    child.sendcontrol("d")
+    child.expect_exact("`chat --session mine` goes on with this conversation.")
+    assert ended(child) == 0
 
 
 @pytest.mark.parametrize("line", [None, "Count."])

@@ -13,7 +13,8 @@ from rich.console import Console
 ERROR = {"type": "builtins.ValueError", "message": "no \x1b[31mcity", "traceback": ""}
 START = {"event_type": "SessionStartEvent", "timestamp": "2026-01-01T00:00:00Z", "id": "0"}
 COMMAND = {"id": "c", "$type": "RunTurn"}
-TOOL = {"parent_id": "c", "call": {"id": "1", "name": "weather"}}
+TOOL = {"parent_id": "c", "call": {"id": "1", "name": "weather", "arguments": '{"city": "Ulm"}'}}
+OTHER = {"parent_id": "c", "call": {"id": "2", "name": "rain", "arguments": "{}"}}
 
 
 def shown(folder: Path, *events: Mapping[str, object], session_id: str | None = None) -> list[str]:
@@ -40,6 +41,25 @@ def test_every_kind_of_event_has_its_line(tmp_path: Path) -> None:
             "result": {"is_error": True},
             "duration": 0.25,
         },
+        {"event_type": "ToolExecuteStartedEvent", **OTHER},
+        {"event_type": "ToolApprovalRequestedEvent", **OTHER},
+        {
+            "event_type": "ToolApprovalResolvedEvent",
+            **OTHER,
+            "timestamp": "2026-01-01T00:00:03Z",
+            "approved": False,
+            "reason": "no, thanks",
+        },
+        {
+            "event_type": "ToolExecuteResultEvent",
+            **OTHER,
+            "result": {"is_error": True, "error_code": "denied"},
+            "duration": 3.5,
+        },
+        {"event_type": "ToolExecuteStartedEvent", **TOOL, "parent_id": "d"},
+        {"event_type": "ToolApprovalRequestedEvent", **TOOL, "parent_id": "d"},
+        {"event_type": "ToolApprovalResolvedEvent", **TOOL, "parent_id": "d", "approved": True},
+        {"event_type": "ToolExecuteResultEvent", **TOOL, "parent_id": "d", "duration": 1.0},
         {"event_type": "SpanStartedEvent", "id": "p", "parent_id": "c", "name": "warm-up"},
         {"event_type": "SpanEndedEvent", "span_id": "p", "duration": 2.5},
         {"event_type": "LogEvent", "id": "l", "parent_id": "p", "text": "ready"},
@@ -58,9 +78,13 @@ def test_every_kind_of_event_has_its_line(tmp_path: Path) -> None:
     assert lines[1:] == [
         "├── ⊘ RunTurn  3.00 s  builtins.ValueError: no ␛[31mcity",
         "│   ├── ✘ tool weather  250 ms  failed",
+        "│   ├── ✘ tool rain  3.50 s  denied",
+        "│   │   └── ✘ approval  3.00 s  denied: no, thanks",
         "│   ├── ✔ warm-up  2.50 s",
         "│   │   └── • Log  text ready",
         "│   └── ✘ EventHandlerFailed  builtins.ValueError: no ␛[31mcity",
+        '├── ✔ tool weather  1.00 s  {"city": "Ulm"}',
+        "│   └── ✔ approval  0 ms",
         "└── … model call to x",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Generator, Iterable
@@ -53,6 +54,9 @@ async def converse(
                 await _greet(app, session, screen)
             talk = _Talk(app, session, screen, decide or Question(screen))
             ended = await or_signal(app, talk.run(), *_ENDING)
+            if config.context.store != "memory":
+                again = f"chat --session {shlex.quote(session.session_id)}"
+                screen.remark(f"`{again}` goes on with this conversation.")
     return SIGNALLED + ended if isinstance(ended, signal.Signals) else OK
 
 
