@@ -61,10 +61,11 @@ class Channel:
         self._overflow_log = SparseLog()
         self._failure_log = SparseLog()
         self._closed = False
-        self._reset()
+        self.reset()
         _channels.add(self)
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Begin anew, as in a forked process: the thread and what waited for it stayed behind."""
         # Reentrant, since a signal handler or a finaliser may emit in the middle of `put`.
         self._lock = RLock()
         self._ready = Condition(self._lock)
@@ -182,10 +183,6 @@ class Channel:
                 finished=self._ending is not None and self._ending.done() and self._ending.result(),
             )
 
-    def rearm(self) -> None:
-        """Begin anew in a forked process: the thread and what waited for it stayed behind."""
-        self._reset()
-
     def _request(self, action: Callable[[], bool]) -> Future[bool]:
         with self._lock:
             request = _Request(self._emitted, action)
@@ -221,20 +218,21 @@ class Channel:
                 self._failed += failed
                 self._delivered += not failed
             while not self._abandoned:
-                if self._requests and self._is_due(self._requests[0]):
-                    return self._requests.popleft()
-                if self._buffer:
-                    self._in_hand = 1
-                    return self._buffer.popleft()
-                if self._closed:
-                    return None
+                if (item := self._next()) is not None or self._closed:
+                    return item
                 self._idle = True
                 self._ready.wait()
                 self._idle = False
             return None
 
-    def _is_due(self, request: _Request) -> bool:
-        return self._delivered + self._failed + self._overflowed >= request.after
+    def _next(self) -> Event | _Request | None:
+        done = self._delivered + self._failed + self._overflowed
+        if self._requests and done >= self._requests[0].after:
+            return self._requests.popleft()
+        if not self._buffer:
+            return None
+        self._in_hand = 1
+        return self._buffer.popleft()
 
     def _flush_handler(self, deadline: float) -> bool:
         left = max(0.0, deadline - time.monotonic())
@@ -264,7 +262,7 @@ _channels: WeakSet[Channel] = WeakSet()
 
 def _rearm_all() -> None:
     for channel in list(_channels):
-        channel.rearm()
+        channel.reset()
 
 
 if sys.platform != "win32":

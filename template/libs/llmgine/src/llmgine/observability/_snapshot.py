@@ -90,17 +90,13 @@ def _copy_list(value: list[object], depth: int) -> list[object]:
     return [_copy_value(item, depth + 1) for item in tuple(value)]
 
 
-def _copy_set(value: set[object], _depth: int) -> set[object]:
-    return value.copy()
-
-
-def _copy_bytes(value: bytearray, _depth: int) -> bytearray:
+def _copy_flat(value: set[object] | bytearray, _depth: int) -> object:
     return value.copy()
 
 
 _COPIERS: dict[type, Callable[..., object]] = {
     dict: _copy_dict,
     list: _copy_list,
-    set: _copy_set,
-    bytearray: _copy_bytes,
+    set: _copy_flat,
+    bytearray: _copy_flat,
 }

@@ -10,12 +10,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager
 from threading import TIMEOUT_MAX, Lock
 
-from llmgine.contracts.events import (
-    AttributeValue,
-    LogEvent,
-    LogLevel,
-    MetricEvent,
-)
+from llmgine.contracts.events import AttributeValue, LogEvent, LogLevel, MetricEvent
 from llmgine.contracts.messages import Event
 from llmgine.errors import ConfigurationError
 from llmgine.observability._channel import Channel

@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Final, TextIO, TypeAlias
+from typing import TextIO, TypeAlias, get_args
 from unicodedata import east_asian_width
 from zlib import crc32
 
@@ -46,23 +46,9 @@ _STILL_RUNNING = 2.0
 _SLOW, _VERY_SLOW = 1.0, 10.0
 _RESET, _DIM, _RED, _GREEN, _YELLOW, _CYAN = (f"\x1b[{code}m" for code in (0, 2, 31, 32, 33, 36))
 _SESSION_COLOURS = tuple(f"\x1b[{code}m" for code in (34, 35, 36, 94, 95, 96))
-_MARKS: dict[Mark, str] = {
-    "ok": "✔",
-    "failed": "✘",
-    "cancelled": "⊘",
-    "event": "•",
-    "started": "▸",
-    "running": "…",
-}
-_ASCII_MARKS: dict[Mark, str] = {
-    "ok": "v", "failed": "x", "cancelled": "-", "event": ".", "started": ">", "running": "~",
-}  # fmt: skip
-_MARK_COLOURS: dict[Mark, str] = {
-    "ok": _GREEN,
-    "failed": _RED,
-    "cancelled": _YELLOW,
-    "running": _YELLOW,
-}
+# One character for each `Mark`, in their order.
+_MARKS, _ASCII_MARKS = "✔✘⊘•▸…", "vx-.>~"
+_MARK_COLOURS = {"ok": _GREEN, "failed": _RED, "cancelled": _YELLOW, "running": _YELLOW}
 
 
 class ConsoleEventHandler(ObservabilityEventHandler):
@@ -105,13 +91,12 @@ class ConsoleEventHandler(ObservabilityEventHandler):
             self._print_running(time.time() - _STILL_RUNNING)
         about = describe(event)
         self._remember_depth(event, about)
-        if self._settings.fold and about.starts is not None:
+        if self._settings.fold and about.starts:
             self._waiting[about.starts] = (event, about)
             if len(self._waiting) > _MAX_KNOWN:
                 self._print_running(float("inf"))
             return
-        if about.ends is not None:
-            self._waiting.pop(about.ends, None)
+        self._waiting.pop(about.ends, None)
         self._print(event, about)
 
     def stop(self, timeout: float) -> None:
@@ -131,16 +116,14 @@ class ConsoleEventHandler(ObservabilityEventHandler):
 
     def _remember_depth(self, event: Event, about: Description) -> None:
         depths = self._depths
-        if about.ends is not None and about.ends in depths:
+        if about.ends in depths:
             depth = depths[about.ends]
         else:
-            parent = None if event.parent_id is None else depths.get(event.parent_id)
-            depth = 0 if parent is None else parent + 1
+            depth = depths.get(event.parent_id or "", -1) + 1
         if len(depths) > _MAX_KNOWN:
-            for key in list(islice(depths, _MAX_KNOWN // 2)):
-                del depths[key]
+            self._depths = depths = dict(islice(depths.items(), _MAX_KNOWN // 2, None))
         depths[event.id] = depth
-        if about.starts is not None:
+        if about.starts:
             depths[about.starts] = depth
 
     def _print(self, event: Event, about: Description) -> None:
@@ -168,40 +151,40 @@ class _Style:
         self, *, colour: bool, unicode: bool, encoding: str = "ascii", label: int = _LABEL_WIDTH
     ) -> None:
         self._colour = colour
+        self._dim, self._reset = (_DIM, _RESET) if colour else ("", "")
         self._label = label
         self._unicode = unicode
         self._encoding = encoding
-        self._marks: Final = _MARKS if unicode else _ASCII_MARKS
         self._bar = "│ " if unicode else "| "
+        marks = zip(get_args(Mark), _MARKS if unicode else _ASCII_MARKS, strict=True)
+        self._marks = {
+            kind: self._coloured(_MARK_COLOURS.get(kind, ""), mark) for kind, mark in marks
+        }
 
     def line(self, event: Event, about: Description, depth: int, *, content: bool) -> str:
         """Return an event's line, without its end."""
-        session = event.session_id or ""
+        dim, reset = self._dim, self._reset
         bars = self._bar * min(depth, _MAX_BARS)
-        mark = self._marks[about.mark]
         name = type(event).__name__
         label = _clean_often(f"{name} {about.subject}" if about.subject else name)
-        room = self._label - len(bars) - len(mark) - 1 - _width(label)
-        time_shown = _clock(event.timestamp)
-        session_shown = f"{_clean_often(session)[-4:]:4}" if session else "-   "
-        mark_colour = _MARK_COLOURS.get(about.mark, "")
-        if not self._colour:
-            head = f"{time_shown}  {session_shown}  {bars}{mark} {label}{' ' * room}"
-        else:
-            colour = (
-                _SESSION_COLOURS[crc32(session.encode(errors="replace")) % len(_SESSION_COLOURS)]
-                if session
-                else _DIM
-            )
-            head = (
-                f"{_DIM}{time_shown}{_RESET}  {colour}{session_shown}{_RESET}  "
-                f"{_DIM}{bars}{_RESET}{mark_colour}{mark}{_RESET} {label}{' ' * room}"
-            )
-        line = f"{head}{self._duration(about.duration)}{self._tail(about, content=content)}"
-        line = line.rstrip()
+        room = " " * (self._label - len(bars) - 2 - _width(label))
+        line = (
+            f"{dim}{_clock(event.timestamp)}{reset}  {self._session(event.session_id)}  "
+            f"{dim}{bars}{reset}{self._marks[about.mark]} {label}{room}"
+            f"{self._duration(about.duration)}{self._tail(about, content=content)}"
+        ).rstrip()
         if self._unicode:
             return line
         return line.encode(self._encoding, "backslashreplace").decode(self._encoding)
+
+    def _session(self, session_id: str | None) -> str:
+        if not session_id:
+            return f"{self._dim}-   {self._reset}"
+        shown = f"{_clean_often(session_id)[-4:]:4}"
+        if not self._colour:
+            return shown
+        number = crc32(session_id.encode(errors="replace"))
+        return self._coloured(_SESSION_COLOURS[number % len(_SESSION_COLOURS)], shown)
 
     def _duration(self, seconds: float | None) -> str:
         if seconds is None:
@@ -224,14 +207,20 @@ class _Style:
 
 
 def _style_for(stream: TextIO, settings: ConsoleSettings) -> _Style:
-    encoding = stream.encoding or "utf-8"
-    unicode = encoding.lower().replace("-", "").replace("_", "").startswith("utf")
-    colour = settings.colour == "always"
-    if settings.colour == "auto" and not os.environ.get("NO_COLOR"):
-        colour = stream.isatty() and os.environ.get("TERM") != "dumb"
-    narrow = stream.isatty() and get_terminal_size().columns < _WIDE
-    label = _NARROW_LABEL if narrow else _LABEL_WIDTH
-    return _Style(colour=colour, unicode=unicode, encoding=encoding, label=label)
+    encoding, terminal = stream.encoding or "utf-8", stream.isatty()
+    narrow = terminal and get_terminal_size().columns < _WIDE
+    return _Style(
+        colour=_wants_colour(terminal)
+        if settings.colour == "auto"
+        else settings.colour == "always",
+        unicode=encoding.lower().startswith("utf"),
+        encoding=encoding,
+        label=_NARROW_LABEL if narrow else _LABEL_WIDTH,
+    )
+
+
+def _wants_colour(terminal: bool) -> bool:
+    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 # Texts and numbers as they are shown

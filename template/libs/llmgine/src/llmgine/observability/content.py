@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 from dataclasses import Field, fields, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from llmgine.contracts.chat import (
     ChatMessage,
@@ -25,16 +25,14 @@ from llmgine.contracts.chat import (
     ToolCall,
     ToolResult,
 )
-from llmgine.contracts.llm import (
-    LLMRequest,
-    LLMResponse,
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-)
+from llmgine.contracts.llm import LLMRequest, LLMResponse, TextDelta, ThinkingDelta, ToolCallDelta
 from llmgine.contracts.messages import CommandResult, Message
+from llmgine.observability.redaction import is_secret_key
 
-__all__ = ["is_content", "says_nothing", "withheld"]
+__all__ = ["Treatment", "is_content", "says_nothing", "treatment", "withheld"]
+
+Treatment = Literal["shown", "withheld", "hidden"]
+"""What is written of a field: what it holds, what stands for content, or for a secret."""
 
 _CONTENT: Mapping[type, frozenset[str]] = {
     ChatMessage: frozenset({"provider_data"}),
@@ -66,11 +64,18 @@ def is_content(owner: type, field: Field[Any]) -> bool:
     marked = field.metadata.get("content")
     if marked is not None:
         return bool(marked)
-    if any(field.name in names for kind, names in _CONTENT.items() if kind in owner.__mro__):
+    if any(field.name in _CONTENT.get(kind, ()) for kind in owner.__mro__):
         return True
     if field.name in _ENVELOPE and Message in owner.__mro__:
         return False
     return not _declaring(owner, field.name).__module__.startswith("llmgine.contracts.")
+
+
+def treatment(owner: type, field: Field[Any], content: bool) -> Treatment:
+    """Tell what is written of a dataclass's field, where content is written or is not."""
+    if is_secret_key(field.name):
+        return "hidden"
+    return "withheld" if not content and is_content(owner, field) else "shown"
 
 
 def _declaring(owner: type, name: str) -> type:

@@ -44,8 +44,8 @@ class Description:
     facts: str = ""
     error: BaseException | None = None
     content: str = ""
-    starts: str | None = None
-    ends: str | None = None
+    starts: str = ""
+    ends: str = ""
 
 
 def describe(event: Event) -> Description:
@@ -83,11 +83,7 @@ def _pairs(attributes: Mapping[str, kinds.AttributeValue]) -> str:
     )
 
 
-_BY_STATUS: Final[dict[Status, Mark]] = {
-    "ok": "ok",
-    "error": "failed",
-    "cancelled": "cancelled",
-}
+_BY_STATUS: Final[dict[Status, Mark]] = {"ok": "ok", "error": "failed", "cancelled": "cancelled"}
 
 
 def _command_started(event: kinds.CommandStartedEvent) -> Description:
@@ -119,22 +115,20 @@ def _llm_started(event: kinds.LLMCallStartedEvent) -> Description:
 
 
 def _llm_result(event: kinds.LLMCallResultEvent) -> Description:
-    facts: list[str] = []
-    response = event.response
-    if response is not None:
-        facts.append(_tokens(response.usage))
-    if event.time_to_first_chunk is not None:
-        facts.append(f"first {duration_text(event.time_to_first_chunk)}")
-    if response is not None:
-        facts.append(response.finish_reason)
+    model = content = ""
+    first = event.time_to_first_chunk
+    facts = ["" if first is None else f"first {duration_text(first)}"]
+    if event.response is not None:
+        model, content = event.response.model, event.response.text
+        facts = [_tokens(event.response.usage), *facts, event.response.finish_reason]
     mark = _mark(event.error)
     return Description(
         mark=mark,
-        subject=(response.model if response is not None else "") or event.provider,
+        subject=model or event.provider,
         duration=event.duration,
         facts="  ".join(filter(None, facts)),
         error=None if mark == "cancelled" else event.error,
-        content=response.text if response is not None else "",
+        content=content,
         ends=event.call_id,
     )
 

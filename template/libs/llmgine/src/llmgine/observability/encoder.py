@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability.content import is_content, says_nothing, withheld
+from llmgine.observability.content import Treatment, says_nothing, treatment, withheld
 from llmgine.observability.record import (
     GREATEST_INT,
     LATEST,
@@ -142,9 +142,9 @@ class _QuickWalk:
             record[name] = rule(self, getattr(value, name))
 
     def _plan(self, kind: type) -> _Plan:
-        plan = _plan(kind, content=self._content)
-        if plan is None:
+        if not _is_ordinary(kind):
             raise _UnusualError
+        plan = _plan(kind, content=self._content)
         if len(self._plans) >= _MAX_CLASSES:  # classes made at run time aren't kept for ever
             self._plans.clear()
         self._plans[kind] = plan
@@ -208,24 +208,26 @@ def _withheld(walk: _QuickWalk, value: object) -> JsonValue:
     return walk.value(value) if says_nothing(value) else withheld(value)
 
 
+_RULES: dict[Treatment, _Rule] = {"hidden": _secret, "withheld": _withheld}
 _ENVELOPE = frozenset({"id", "metadata", "parent_id", "session_id", "timestamp"})
 
 
-def _plan(kind: type, *, content: bool) -> _Plan | None:
-    """Return how to take a dataclass apart; None for a class that isn't an ordinary one."""
+def _is_ordinary(kind: type) -> bool:
     if not is_dataclass(kind) or not {Enum, BaseException}.isdisjoint(kind.__mro__):
-        return None
-    envelope = _ENVELOPE if Message in kind.__mro__ else frozenset[str]()
+        return False
+    return Message not in kind.__mro__ or all(each.name != "event_type" for each in fields(kind))
+
+
+def _plan(kind: type, *, content: bool) -> _Plan:
+    """Return how to take an ordinary dataclass apart."""
+    done = _ENVELOPE if Message in kind.__mro__ else ()
     names: list[str] = []
     rules: list[tuple[str, _Rule]] = []
     for each in fields(kind):
-        if each.name == "event_type" and envelope:
-            return None
-        if is_secret_key(each.name):
-            rules.append((each.name, _secret))
-        elif not content and is_content(kind, each):
-            rules.append((each.name, _withheld))
-        elif each.name not in envelope:
+        rule = _RULES.get(treatment(kind, each, content))
+        if rule is not None:
+            rules.append((each.name, rule))
+        elif each.name not in done:
             names.append(each.name)
     return _Plan(tuple(names), _getter(names), tuple(rules))
 

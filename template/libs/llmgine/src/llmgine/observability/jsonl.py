@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from errno import ENOSPC
 from io import BufferedReader
+from itertools import chain
 from math import inf
 from pathlib import Path
 from time import monotonic, sleep
@@ -135,13 +136,7 @@ class _SharedFile:
             OSError: it couldn't be written, or not whole; the next one begins on a line of its own.
         """
         try:
-            descriptor = self._descriptor
-            if (
-                descriptor is None
-                or self._size + len(line) > self._max_bytes
-                or monotonic() >= self._check_at
-            ):
-                descriptor = self._prepare(len(line))
+            descriptor = self._ready(len(line))
             whole = b"\n" + line if self._torn else line
             written = os.write(descriptor, whole)
         except OSError as error:
@@ -153,6 +148,13 @@ class _SharedFile:
         if self._torn:
             self.close()
             raise OSError(ENOSPC, "half a line was written", str(self._path))
+
+    def _ready(self, length: int) -> int:
+        """Return the descriptor of a file that has the name, and room."""
+        full = self._size + length > self._max_bytes
+        if self._descriptor is None or full or monotonic() >= self._check_at:
+            return self._prepare(length)
+        return self._descriptor
 
     def _prepare(self, length: int) -> int:
         descriptor = self.open() if self._descriptor is None else self._current(self._descriptor)
@@ -184,7 +186,7 @@ class _SharedFile:
             return  # as this process left it
         for _ in range(_LOOKS):
             self._size = os.lseek(descriptor, 0, os.SEEK_END)
-            self._torn = self._size > 0 and _last_byte(descriptor) != b"\n"
+            self._torn = _is_torn(descriptor, self._size)
             if not self._torn:
                 return
             sleep(_LOOK_SECONDS)
@@ -228,9 +230,11 @@ def _locked(descriptor: int) -> Generator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def _last_byte(descriptor: int) -> bytes:
+def _is_torn(descriptor: int, size: int) -> bool:
+    if size == 0:
+        return False
     os.lseek(descriptor, -1, os.SEEK_END)
-    return os.read(descriptor, 1)
+    return os.read(descriptor, 1) != b"\n"
 
 
 def _backup(path: Path, number: int) -> Path:
@@ -260,14 +264,19 @@ def read_events(path: Path, session_id: str | None = None) -> Iterator[dict[str,
     Raises:
         OSError: a file is there but can't be read.
     """
-    plain = session_id is not None and session_id.isascii() and session_id.isprintable()
-    needle = json.dumps(session_id).encode() if plain else b""
+    needle = _needle(session_id)
     with ExitStack() as opened:
-        for file in _open_all(path, opened):
-            for line in file:
-                record = _parsed(line) if needle in line else None
-                if record is not None and session_id in (None, record.get("session_id")):
-                    yield record
+        for line in chain.from_iterable(_open_all(path, opened)):
+            record = _parsed(line) if needle in line else None
+            if record is not None and session_id in (None, record.get("session_id")):
+                yield record
+
+
+def _needle(session_id: str | None) -> bytes:
+    """Return what no line of a session lacks."""
+    if session_id is None or not session_id.isascii() or not session_id.isprintable():
+        return b""
+    return json.dumps(session_id).encode()
 
 
 def _open_all(path: Path, opened: ExitStack) -> list[BufferedReader]:

@@ -21,14 +21,14 @@ from functools import lru_cache
 from math import floor, isfinite
 from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability.content import is_content, says_nothing, withheld
+from llmgine.observability.content import Treatment, says_nothing, treatment, withheld
 from llmgine.observability.redaction import (
     hidden,
     is_secret_key,
@@ -39,6 +39,7 @@ from llmgine.observability.redaction import (
 
 __all__ = ["GREATEST_INT", "LATEST", "LEAST_INT", "Record", "iso_time", "stub", "to_record"]
 
+T = TypeVar("T")
 Record: TypeAlias = dict[str, JsonValue]
 
 _MAX_TEXT = 1024 * 1024
@@ -133,46 +134,18 @@ class _Walk:
 
     def mapping(self, value: Mapping[object, object]) -> JsonValue:
         """Return a mapping with texts for keys, and without what goes under a secret's name."""
-        if not value:
-            return {}
         # One go, so that a thread which writes to it at the same time can't get in between.
         items = list(value.items())
-        if (refused := self._enter(value, len(items))) is not None:
-            return refused
-        try:
-            record: Record = {}
-            for key, item in items:
-                name = self._key(key, record)
-                secret = is_secret_key(name)
-                record[name] = self.secret(item) if secret else self.value(item)
-            return record
-        finally:
-            self._path.discard(id(value))
+        return self._inside(value, len(items), self._entries, items) if items else {}
 
     def sequence(self, value: Iterable[object]) -> JsonValue:
         """Return a list, a tuple or a set as a list."""
         items = tuple(value)
-        if not items:
-            return []
-        if (refused := self._enter(value, len(items))) is not None:
-            return refused
-        try:
-            if is_secret_pair(items):
-                return [self.value(items[0]), self.secret(items[1])]
-            return [self.value(item) for item in items]
-        finally:
-            self._path.discard(id(value))
+        return self._inside(value, len(items), self._items, items) if items else []
 
     def dataclass(self, value: object) -> JsonValue:
         """Return a dataclass's fields with the name of its class."""
-        record: Record = {"$type": type(value).__name__}
-        if (refused := self._enter(value, 1)) is not None:
-            return refused
-        try:
-            self._fill(record, value)
-        finally:
-            self._path.discard(id(value))
-        return record
+        return self._inside(value, 1, self._fields, value)
 
     def error(self, value: BaseException) -> JsonValue:
         """Return what can be kept of an exception."""
@@ -207,8 +180,27 @@ class _Walk:
             shown = _lost(name, item.error) if isinstance(item, Caught) else rule(self, item)
             record[f"${name}" if name == clash else name] = shown
 
-    def _enter(self, value: object, nodes: int) -> JsonValue:
-        """Return what stands for a container that can't be gone into; None if it can."""
+    def _entries(self, items: list[tuple[object, object]]) -> JsonValue:
+        record: Record = {}
+        for key, item in items:
+            name = self._key(key, record)
+            record[name] = self.secret(item) if is_secret_key(name) else self.value(item)
+        return record
+
+    def _items(self, items: tuple[object, ...]) -> JsonValue:
+        if is_secret_pair(items):
+            return [self.value(items[0]), self.secret(items[1])]
+        return [self.value(item) for item in items]
+
+    def _fields(self, value: object) -> JsonValue:
+        record: Record = {"$type": type(value).__name__}
+        self._fill(record, value)
+        return record
+
+    def _inside(
+        self, value: object, nodes: int, step: Callable[[T], JsonValue], held: T
+    ) -> JsonValue:
+        """Return what a step makes of what a container holds, or stands for one too deep or big."""
         if id(value) in self._path:
             return {"$cycle": type(value).__name__}
         if len(self._path) >= _MAX_DEPTH:
@@ -217,7 +209,10 @@ class _Walk:
         if self._nodes > _MAX_NODES:
             return {"$truncated": [], "length": nodes}
         self._path.add(id(value))
-        return None
+        try:
+            return step(held)
+        finally:
+            self._path.discard(id(value))
 
     def _key(self, key: object, record: Record) -> str:
         if type(key) is str:
@@ -306,6 +301,11 @@ _STEPS: Final[Mapping[type, _Step]] = {
     Enum: lambda walk, value: walk.value(value.value),
     BaseException: _Walk.error,
 }
+_TREATMENTS: Final[Mapping[Treatment, _Step]] = {
+    "shown": _Walk.value,
+    "withheld": _Walk.content,
+    "hidden": _Walk.secret,
+}
 _BEFORE_OTHERS = (Enum, BaseException)
 
 
@@ -323,16 +323,7 @@ def _step_for(kind: type) -> _Step:
 @lru_cache(maxsize=_MAX_CLASSES)
 def _plan(kind: type, content: bool) -> tuple[tuple[str, _Step], ...]:
     """Return what to do with each field of a dataclass."""
-    is_message = Message in kind.__mro__
-    plan: list[tuple[str, _Step]] = []
-    for each in fields(kind):
-        if is_secret_key(each.name):
-            step = _Walk.secret
-        elif not content and is_content(kind, each):
-            step = _Walk.content
-        elif is_message and each.name == "timestamp":
-            step = _Walk.moment
-        else:
-            step = _Walk.value
-        plan.append((each.name, step))
-    return tuple(plan)
+    plan = {each.name: _TREATMENTS[treatment(kind, each, content)] for each in fields(kind)}
+    if Message in kind.__mro__:
+        plan["timestamp"] = _Walk.moment
+    return tuple(plan.items())

@@ -49,14 +49,12 @@ def is_secret_key(name: str) -> bool:
 
     `api_key`, `X-Api-Key` and `openaiApiKey` are; `input_tokens`, a count, isn't.
     """
-    words = _NOT_WORD.sub(" ", _CAMEL.sub(" ", name[:256]).lower()).split()
-    if not words:
-        return False
+    words = _NOT_WORD.sub(" ", _CAMEL.sub(" ", name[:256]).lower()).split() or [""]
     return (
         words[-1].endswith(_SECRET_ENDINGS)
         or words[-1] in _SECRET_LAST
         or not _SECRET_WORDS.isdisjoint(words)
-        or any(pair in _SECRET_PAIRS for pair in pairwise(words))
+        or not _SECRET_PAIRS.isdisjoint(pairwise(words))
     )
 
 
@@ -176,19 +174,20 @@ def _without_named(text: str) -> str:
     pieces: list[str] = []
     done = 0
     for found in _NAMED.finditer(text):
-        if found.start() < done:
-            continue
-        name = _name_around(text, found)
-        if not is_secret_key(name):
-            continue
-        pattern = _LINE_VALUE if _WHOLE_LINE.search(name) else _VALUE
-        value = pattern.match(text, found.end())
-        if value is None or _bare(value[0]).lower() in _HARMLESS:
-            continue
-        pieces += (text[done : found.end()], _quoted_like(value[0]))
-        done = value.end()
-    pieces.append(text[done:])
-    return "".join(pieces)
+        value = None if found.start() < done else _secret_behind(text, found)
+        if value is not None:
+            pieces += (text[done : found.end()], _quoted_like(value[0]))
+            done = value.end()
+    return "".join((*pieces, text[done:]))
+
+
+def _secret_behind(text: str, found: re.Match[str]) -> re.Match[str] | None:
+    name = _name_around(text, found)
+    if not is_secret_key(name):
+        return None
+    pattern = _LINE_VALUE if _WHOLE_LINE.search(name) else _VALUE
+    value = pattern.match(text, found.end())
+    return None if value is None or _bare(value[0]).lower() in _HARMLESS else value
 
 
 def _name_around(text: str, found: re.Match[str]) -> str:
