@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias, TypeGuard
 
@@ -75,20 +75,32 @@ def _within(content: str | Parts, limit: int) -> str | Parts:
     return tuple(_cut_parts(content, limit))
 
 
+def _cut(text: str, limit: int) -> str:
+    return "".join(part.text for part in _texts(_cut_parts((TextPart(text=text),), limit)))
+
+
 def _cut_parts(parts: Parts, limit: int) -> Iterator[TextPart | MediaPart]:
+    """Yield the parts as far as the text is within the limit, and what is missing."""
+    size = sum(len(_bytes(part)) for part in _texts(parts))
+    room = limit if size <= limit else limit - _MARK
+    missing = size
     for part in parts:
         if isinstance(part, TextPart):
-            text = _cut(part.text, limit)
-            limit = max(limit - len(text.encode()), 0)
-            yield replace(part, text=text)
+            text = _bytes(part)[:room].decode("utf-8", "ignore")
+            room -= len(text.encode())
+            missing -= len(text.encode())
+            if text:  # providers refuse empty ones
+                yield replace(part, text=text)
         else:
             yield part
+    if missing:
+        yield TextPart(text=f"\n[cut: {missing} of {size} bytes are missing]")
 
 
-def _cut(text: str, limit: int) -> str:
+def _texts(parts: Iterable[TextPart | MediaPart]) -> Iterator[TextPart]:
+    return (part for part in parts if isinstance(part, TextPart))
+
+
+def _bytes(part: TextPart) -> bytes:
     # Half of a surrogate pair has no UTF-8 form.
-    data = text.encode("utf-8", "replace")
-    if len(data) <= limit:
-        return data.decode()
-    kept = data[: max(limit - _MARK, 0)].decode("utf-8", "ignore")
-    return f"{kept}\n[cut: {len(data) - len(kept.encode())} of {len(data)} bytes are missing]"
+    return part.text.encode("utf-8", "replace")
