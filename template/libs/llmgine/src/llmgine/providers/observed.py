@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from time import perf_counter
+from typing import TypedDict
 
 from llmgine.contracts import (
     LLMCallResultEvent,
@@ -28,6 +29,14 @@ from llmgine.errors import CallCancelledError
 __all__ = ["ObservedProvider"]
 
 
+class _About(TypedDict):
+    """What all events of one call have in common."""
+
+    session_id: str | None
+    parent_id: str | None
+    call_id: str
+
+
 class _Call:
     """One model call, and what is told of it.
 
@@ -39,9 +48,11 @@ class _Call:
         self._provider = provider
         self._publisher = publisher
         self._request = request
-        self._call_id = new_id()
-        self._session_id = current_session_id()
-        self._parent_id = current_parent_id()
+        self._about: _About = {
+            "session_id": current_session_id(),
+            "parent_id": current_parent_id(),
+            "call_id": new_id(),
+        }
         self._started = perf_counter()
         self._first: float | None = None
         self._chunks = 0
@@ -50,13 +61,7 @@ class _Call:
 
     async def start(self) -> None:
         self._started = perf_counter()
-        event = LLMCallStartedEvent(
-            session_id=self._session_id,
-            parent_id=self._parent_id,
-            call_id=self._call_id,
-            provider=self._provider,
-            request=self._request,
-        )
+        event = LLMCallStartedEvent(**self._about, provider=self._provider, request=self._request)
         await tell(self._publisher, event)
 
     async def chunk(self, chunk: LLMChunk) -> None:
@@ -65,13 +70,7 @@ class _Call:
         if self._first is None and not isinstance(chunk, StreamStart):
             self._first = perf_counter() - self._started
         if self._chunks_wanted:
-            event = LLMChunkEvent(
-                session_id=self._session_id,
-                parent_id=self._parent_id,
-                call_id=self._call_id,
-                index=self._chunks,
-                chunk=chunk,
-            )
+            event = LLMChunkEvent(**self._about, index=self._chunks, chunk=chunk)
             self._chunks_wanted = await tell(self._publisher, event)
         self._chunks += 1
 
@@ -94,9 +93,7 @@ class _Call:
 
     async def _end(self, response: LLMResponse | None, error: BaseException | None) -> None:
         event = LLMCallResultEvent(
-            session_id=self._session_id,
-            parent_id=self._parent_id,
-            call_id=self._call_id,
+            **self._about,
             provider=self._provider,
             response=response,
             error=error,

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack
-from typing import Protocol
+from typing import Protocol, TypedDict, Unpack
 
 import pytest_asyncio
 
@@ -36,19 +36,22 @@ __all__ = ["StartApp", "bus", "quiet_config", "start_app"]
 _DRAIN = 2.0
 
 
+class _Parts(TypedDict, total=False):
+    """What an application may be given; see `ApplicationBootstrap`."""
+
+    observability: ObservabilityClient | None
+    handlers: Iterable[ObservabilityEventHandler]
+    tools: ToolExecutor | None
+    context: ContextStore | None
+    provider: LLMProvider | None
+    setup: Callable[[ApplicationBootstrap], None] | None
+
+
 class StartApp(Protocol):
     """What the fixture `start_app` gives: make and start an application on the test's bus."""
 
     async def __call__(
-        self,
-        config: ApplicationConfig | None = None,
-        *,
-        observability: ObservabilityClient | None = None,
-        handlers: Iterable[ObservabilityEventHandler] = (),
-        tools: ToolExecutor | None = None,
-        context: ContextStore | None = None,
-        provider: LLMProvider | None = None,
-        setup: Callable[[ApplicationBootstrap], None] | None = None,
+        self, config: ApplicationConfig | None = None, **parts: Unpack[_Parts]
     ) -> ApplicationBootstrap:
         """Start it; the fixture stops it."""
         ...
@@ -85,25 +88,9 @@ async def start_app(bus: MessageBus) -> AsyncGenerator[StartApp, None]:
     async with AsyncExitStack() as stack:
 
         async def start(
-            config: ApplicationConfig | None = None,
-            *,
-            observability: ObservabilityClient | None = None,
-            handlers: Iterable[ObservabilityEventHandler] = (),
-            tools: ToolExecutor | None = None,
-            context: ContextStore | None = None,
-            provider: LLMProvider | None = None,
-            setup: Callable[[ApplicationBootstrap], None] | None = None,
+            config: ApplicationConfig | None = None, **parts: Unpack[_Parts]
         ) -> ApplicationBootstrap:
-            app = ApplicationBootstrap(
-                config or quiet_config(),
-                bus=bus,
-                observability=observability,
-                handlers=handlers,
-                tools=tools,
-                context=context,
-                provider=provider,
-                setup=setup,
-            )
+            app = ApplicationBootstrap(config or quiet_config(), bus=bus, **parts)
             return await stack.enter_async_context(app)
 
         yield start

@@ -111,7 +111,7 @@ def sample_events(session_id: str | None = "a-session") -> list[Event]:
     failure = _error()
     endless: list[object] = []
     endless.append(endless)
-    events: list[Event] = [
+    return [
         SessionStartEvent(session_id=session_id),
         CommandStartedEvent(command=command, session_id=session_id),
         LLMCallStartedEvent(call_id="c", provider="p", request=request, session_id=session_id),
@@ -139,7 +139,6 @@ def sample_events(session_id: str | None = "a-session") -> list[Event]:
         _Strange(thing={1: "\ud800", ("a",): 10**5000}, session_id=session_id),
         SessionEndEvent(error=failure, session_id=session_id),
     ]
-    return events
 
 
 class ObservabilityHandlerSuite(ABC):
@@ -165,8 +164,7 @@ class ObservabilityHandlerSuite(ABC):
                 client.observe(event)
             report = await client.stop()
         (account,) = report.handlers
-        assert account.delivered == len(events), str(report)
-        assert account.finished
+        assert (account.delivered, account.finished) == (len(events), True), str(report)
 
     async def test_events_come_from_any_thread(self) -> None:
         """Events of several threads all arrive, and the account adds up meanwhile."""

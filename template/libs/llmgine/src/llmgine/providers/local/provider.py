@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from threading import Event
@@ -21,12 +22,11 @@ from llmgine.errors import (
 from llmgine.providers.local.model import Piece, bundled_model, model_at
 from llmgine.providers.local.wire import (
     body_of,
+    chunks_of,
     end_of,
     finish_of,
     raise_for,
     refuse,
-    said,
-    start_of,
 )
 from llmgine.settings import ProviderSettings
 
@@ -127,14 +127,9 @@ class LocalProvider:
         finish = ""
         try:
             while (piece := await answer.next()) is not None:
-                if "error" in piece:
-                    raise_for(piece)
-                if builder.empty:
-                    start = start_of(piece, self._model.name)
-                    builder.add(start)
-                    yield start
+                raise_for(piece)
                 finish = finish_of(piece) or finish
-                for chunk in said(piece):
+                for chunk in chunks_of(piece, self._model.name, first=builder.empty):
                     builder.add(chunk)
                     yield chunk
             running.result()
@@ -172,7 +167,7 @@ def build(settings: ProviderSettings) -> LLMProvider:
             f"provider.options.{unknown[0]}: the local provider knows only `context_tokens`"
         )
     given = settings.options.get("context_tokens", str(_CONTEXT_TOKENS))
-    if not (given.isascii() and given.isdigit() and int(given) > 0):
+    if not re.fullmatch(r"[0-9]*[1-9][0-9]*", given):
         raise ConfigurationError(
             f"provider.options.context_tokens: expected a number of tokens, got {given!r}"
         )

@@ -19,7 +19,7 @@ from llmgine.contracts import (
     UsageUpdate,
 )
 from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.llm import JsonSchemaFormat, NamedTool
+from llmgine.contracts.llm import JsonSchemaFormat
 from llmgine.errors import (
     ContextLengthError,
     InvalidRequestError,
@@ -29,9 +29,13 @@ from llmgine.errors import (
 )
 from llmgine.providers.local.model import Piece
 
-__all__ = ["body_of", "end_of", "finish_of", "raise_for", "refuse", "said", "start_of"]
+__all__ = ["body_of", "chunks_of", "end_of", "finish_of", "raise_for", "refuse"]
 
 _LONGEST_ANSWER = 512
+_FAILURES: dict[str, type[ProviderError]] = {
+    "exceed_context_size_error": ContextLengthError,
+    "invalid_request_error": InvalidRequestError,
+}
 _FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -79,8 +83,8 @@ def refuse(request: LLMRequest, model: str) -> None:
         )
     reasons = {
         "tools: the local model can't call any": request.tools,
-        "tool_choice: the local model can't call tools": isinstance(request.tool_choice, NamedTool)
-        or request.tool_choice == "required",
+        "tool_choice: the local model can't call tools": request.tool_choice
+        not in {None, "auto", "none"},
         "reasoning: the local model doesn't think aloud": request.reasoning,
         "messages: there are none": not request.messages,
         "max_output_tokens: must be at least 1": request.max_output_tokens is not None
@@ -100,6 +104,7 @@ def body_of(request: LLMRequest) -> dict[str, object]:
         "seed": request.seed,
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
+        "stop": list(request.stop) or None,
     }
     longest = request.max_output_tokens
     body: dict[str, object] = {
@@ -112,8 +117,6 @@ def body_of(request: LLMRequest) -> dict[str, object]:
         **{name: value for name, value in chosen.items() if value is not None},
         **_format(request),
     }
-    if request.stop:
-        body["stop"] = list(request.stop)
     clash = sorted(body.keys() & request.provider_options.keys())
     if clash:
         raise InvalidRequestError(
@@ -123,15 +126,12 @@ def body_of(request: LLMRequest) -> dict[str, object]:
 
 
 def raise_for(piece: Piece) -> None:
-    """Raise the error that a piece tells of."""
+    """Raise the error that a piece tells of, if it does."""
+    if "error" not in piece:
+        return
     error = _object(piece["error"])
     kind = _text(error.get("type"))
-    failure: type[ProviderError] = ProviderServerError
-    if kind == "exceed_context_size_error":
-        failure = ContextLengthError
-    elif kind == "invalid_request_error":
-        failure = InvalidRequestError
-    raise failure(
+    raise _FAILURES.get(kind, ProviderServerError)(
         _text(error.get("message")) or "the local model failed",
         provider="local",
         provider_code=kind or None,
@@ -148,8 +148,15 @@ def _usage(counts: dict[str, JsonValue]) -> Usage:
     )
 
 
-def said(piece: Piece) -> Iterator[LLMChunk]:
-    """Yield what a piece says; its finish reason is for the end."""
+def chunks_of(piece: Piece, model: str, *, first: bool) -> Iterator[LLMChunk]:
+    """Yield what a piece says, the first after a beginning; its finish reason is for the end."""
+    if first:
+        created = _count(piece.get("created"))
+        yield StreamStart(id=_text(piece.get("id")), model=model, provider="local", created=created)
+    yield from _said(piece)
+
+
+def _said(piece: Piece) -> Iterator[LLMChunk]:
     choices = piece.get("choices")
     for choice in choices if isinstance(choices, list) else []:
         text = _text(_object(_object(choice).get("delta")).get("content"))
@@ -165,16 +172,6 @@ def finish_of(piece: Piece) -> str:
     choices = piece.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
     return _text(_object(first).get("finish_reason"))
-
-
-def start_of(piece: Piece, model: str) -> StreamStart:
-    """Return the beginning of an answer, as its first piece tells it."""
-    return StreamStart(
-        id=_text(piece.get("id")),
-        model=model,
-        provider="local",
-        created=_count(piece.get("created")),
-    )
 
 
 def end_of(finish: str) -> StreamEnd:
