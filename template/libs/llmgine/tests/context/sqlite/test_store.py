@@ -101,7 +101,7 @@ async def outcome(store: ContextStore, operation: Operation) -> object:
         return str(error)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(operations)
 def test_it_does_what_the_store_in_memory_does(done: list[Operation]) -> None:
     async def compare(path: Path) -> None:

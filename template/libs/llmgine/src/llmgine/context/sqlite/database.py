@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from llmgine.errors import ContextStoreError, LlmgineError
 
-__all__ = ["DatabaseFile", "Worker"]
+__all__ = ["MIGRATIONS", "DatabaseFile", "Worker"]
 
 T = TypeVar("T")
 
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE messages (
             tenant TEXT NOT NULL,
@@ -73,13 +73,13 @@ class DatabaseFile:
 
     def _steps_left(self, db: sqlite3.Connection) -> tuple[tuple[str, ...], ...]:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
-        if version > len(_MIGRATIONS):
+        if version > len(MIGRATIONS):
             raise ContextStoreError(
                 f"{self._path}: a newer llmgine wrote this file (schema {version}; this one knows "
-                f"up to {len(_MIGRATIONS)}): update the project, or name another file as "
+                f"up to {len(MIGRATIONS)}): update the project, or name another file as "
                 "`context.path`"
             )
-        return _MIGRATIONS[version:]
+        return MIGRATIONS[version:]
 
     def _share(self, db: sqlite3.Connection) -> None:
         """Let readers and a writer at the file at once, for good."""
@@ -99,7 +99,7 @@ class DatabaseFile:
         for step in self._steps_left(db):
             for statement in step:
                 db.execute(statement)
-        db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         db.execute("COMMIT")
 
     def explained(self, error: Exception) -> Exception:
