@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from assistant.tools.calculator import calculate
-from assistant.tools.clock import current_time
-from assistant.tools.files import FileReader
+from assistant.calculator import calculate
+from assistant.clock import current_time
+from assistant.files import FileReader
 from hypothesis import given
 from hypothesis import strategies as st
 from llmgine.errors import ToolError

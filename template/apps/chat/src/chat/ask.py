@@ -12,7 +12,7 @@ from assistant import AssistantConfig
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
 
-from chat.approval import Decide
+from chat.calls import Decide
 from chat.screen import Screen
 from chat.turn import TurnView
 

@@ -17,8 +17,8 @@ from llmgine.bootstrap import exit_on_wrong_settings
 from llmgine.errors import InvalidSessionIdError
 from rich.console import Console
 
-from chat.approval import approve, refuse
 from chat.ask import USAGE, ask
+from chat.calls import approve, refuse
 from chat.screen import decoded, printable
 from chat.trace import TraceError, session_tree
 

@@ -22,8 +22,8 @@ from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from rich.text import Text
 
-from chat.approval import Decide, Question
 from chat.ask import OK, SIGNALLED, or_signal
+from chat.calls import Decide, Question
 from chat.commands import Commands
 from chat.screen import Screen, decoded, printable
 from chat.turn import TurnView

@@ -18,8 +18,7 @@ from llmgine.contracts import (
 )
 from llmgine.errors import ProviderError
 
-from chat.approval import Decide
-from chat.calls import CallLines
+from chat.calls import CallLines, Decide
 from chat.screen import Screen
 
 __all__ = ["Outcome", "TurnView"]

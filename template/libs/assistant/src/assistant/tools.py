@@ -6,10 +6,10 @@ from llmgine.bootstrap import ApplicationConfig
 from llmgine.contracts import Publisher
 from llmgine.tools import ToolManager
 
+from assistant.calculator import calculate
+from assistant.clock import current_time
+from assistant.files import FileReader
 from assistant.settings import AssistantConfig
-from assistant.tools.calculator import calculate
-from assistant.tools.clock import current_time
-from assistant.tools.files import FileReader
 
 __all__ = ["toolbox"]
 
