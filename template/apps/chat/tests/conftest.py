@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["environment", "folder"]
+__all__ = ["bytecode", "environment", "folder"]
 
 PROVIDERS = """
 import asyncio
@@ -80,11 +80,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place for bytecode, where it is written nowhere else."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
 @pytest.fixture
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, bytecode: Path) -> dict[str, str]:
     """The environment of the chat: nothing in it that changes what it does or shows."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LLMGINE_")}
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PROMPT_TOOLKIT_COLOR_DEPTH"):
         kept.pop(name, None)
+    if kept.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # Without bytecode each start takes a second more, to compile whatever it imports.
+        kept["PYTHONPYCACHEPREFIX"] = str(bytecode)
     # The test's terminal doesn't answer when it is asked where its cursor is.
     return {**kept, "TERM": "xterm", "HOME": str(folder), "PROMPT_TOOLKIT_NO_CPR": "1"}

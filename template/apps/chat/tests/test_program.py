@@ -134,6 +134,15 @@ def test_a_session_goes_on(run: Run) -> None:
     assert run("--provider", "theirs:counting", "--once", "Hi", **durable).stdout == "1 messages\n"
 
 
+@needs_sqlite
+def test_a_store_that_can_t_be_used_is_said(run: Run, folder: Path) -> None:
+    (folder / "no-store").write_text("no database " * 100)
+    durable = {"LLMGINE_CONTEXT__STORE": "sqlite", "LLMGINE_CONTEXT__PATH": "no-store"}
+    done = run("--once", "Hi", **durable)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no-store: file is not a database" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("provider", "answer", "remark"),
     [

@@ -16,7 +16,7 @@ from chat.calls import Decide
 from chat.screen import Screen
 from chat.turn import TurnView
 
-__all__ = ["OK", "SIGNALLED", "USAGE", "ask", "or_signal"]
+__all__ = ["FAILED", "OK", "SIGNALLED", "USAGE", "ask", "or_signal"]
 
 OK, FAILED, USAGE = 0, 1, 2
 SIGNALLED = 128

@@ -1,7 +1,8 @@
 """The command line.
 
-Exit statuses: 0; 1 where a turn failed, or its answer had nowhere to go; 2 for a wrong command
-line or wrong settings; 128 + the signal's number where a signal ended it: 130 for Ctrl-C.
+Exit statuses: 0; 1 where a turn failed, its answer had nowhere to go, or the store can't be used;
+2 for a wrong command line or wrong settings; 128 + the signal's number where a signal ended it:
+130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Annotated
 import typer
 from assistant import AssistantConfig
 from llmgine.bootstrap import exit_on_wrong_settings
-from llmgine.errors import InvalidSessionIdError
+from llmgine.errors import ContextStoreError, InvalidSessionIdError
 from rich.console import Console
 
-from chat.ask import USAGE, ask
+from chat.ask import FAILED, USAGE, ask
 from chat.calls import approve, refuse
 from chat.screen import decoded, printable
 from chat.trace import TraceError, session_tree
@@ -99,6 +100,9 @@ def main() -> None:
     except InvalidSessionIdError as error:
         sys.stderr.write(f"--session: {error}\n")
         raise SystemExit(USAGE) from None
+    except ContextStoreError as error:
+        sys.stderr.write(f"{printable(str(error))}\n")
+        raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
 
