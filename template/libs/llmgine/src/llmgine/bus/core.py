@@ -46,9 +46,7 @@ class Core:
         self.loop = loop
         self.limiter = Limiter(loop, settings, self.counts)
         self.threads = WorkerThreads(
-            limit=settings.threads,
-            abandoned_limit=settings.abandoned_threads,
-            name="llmgine-bus",
+            limit=settings.threads, abandoned_limit=settings.abandoned_threads, name="llmgine-bus"
         )
 
     def close(self) -> None:

@@ -11,9 +11,9 @@ from types import coroutine
 from typing import Any
 
 from llmgine.bus.core import Core
-from llmgine.bus.frames import Frame
+from llmgine.bus.frames import Frame, HandlerCoroutine
 from llmgine.bus.handlers import Handler, qualified_name
-from llmgine.bus.limits import HandlerCoroutine, Run
+from llmgine.bus.limits import Run
 from llmgine.bus.registry import Registry
 from llmgine.contracts.ambient import AMBIENT
 from llmgine.contracts.events import EventHandlerFailedEvent
@@ -161,11 +161,7 @@ class Deliverer(Registry):
 
     @coroutine
     def _stepped(
-        self,
-        delivery: Delivery,
-        coro: HandlerCoroutine[None],
-        context: Context,
-        pending: object,
+        self, delivery: Delivery, coro: HandlerCoroutine[None], context: Context, pending: object
     ) -> Generator[object, None, bool]:
         """Step a delivery on, each handler that suspends under its own limit.
 

@@ -9,11 +9,10 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from llmgine.bus.core import Core
-from llmgine.bus.frames import CommandFrame, enclosing, inside_bus, inside_place
+from llmgine.bus.frames import CommandFrame, HandlerCoroutine, enclosing, inside_bus, inside_place
 from llmgine.bus.handlers import Handler, check_message_type, check_timeout
 from llmgine.bus.lane import Lane
 from llmgine.bus.lifecycle import command_result, command_started
-from llmgine.bus.limits import HandlerCoroutine
 from llmgine.bus.registry import NOBODY, Audience
 from llmgine.contracts.ambient import AMBIENT, NOWHERE
 from llmgine.contracts.messages import Command, Event, ResultT, Status

@@ -7,8 +7,8 @@ a wait for somebody else, and can stop all the clocks that run on one piece of w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, Protocol, TypeAlias
+from collections.abc import Coroutine, Iterator
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from llmgine.contracts.ambient import AMBIENT, Ambient
 
@@ -16,8 +16,8 @@ __all__ = [
     "Clock",
     "CommandFrame",
     "Frame",
+    "HandlerCoroutine",
     "Kind",
-    "Limited",
     "Place",
     "SessionAmbient",
     "enclosing",
@@ -25,6 +25,8 @@ __all__ = [
     "inside_place",
 ]
 
+T = TypeVar("T")
+HandlerCoroutine: TypeAlias = Coroutine[Any, None, T]
 Kind: TypeAlias = Literal["command", "ordered", "concurrent"]
 
 
@@ -87,19 +89,6 @@ class Frame(Ambient):
             self.clock.resume()
         if self.outer is not None:
             self.outer.resume()
-
-
-class Limited(Protocol):
-    """A registered handler, as far as its limit goes."""
-
-    @property
-    def timeout(self) -> float | None:
-        """Its own limit in seconds, if it has one."""
-        ...
-
-    def late(self, message: Any, seconds: float) -> Exception:
-        """Return the error for a run past its limit."""
-        ...
 
 
 class CommandFrame(Frame):

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
-from llmgine.bus.limits import HandlerCoroutine
+from llmgine.bus.frames import HandlerCoroutine
 from llmgine.contracts.construction import quicken
 from llmgine.contracts.messages import Command, Message
 from llmgine.contracts.protocols import CallNext, Middleware

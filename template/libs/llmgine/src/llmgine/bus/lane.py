@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llmgine.bus.core import Core
 from llmgine.bus.delivery import ENDED, Deliverer, Delivery
@@ -43,11 +43,7 @@ class Lane(Deliverer):
                  "is_session")  # fmt: skip
 
     def __init__(
-        self,
-        core: Core,
-        session_id: str | None,
-        root: Lane | None,
-        retire: Callable[[Lane], None],
+        self, core: Core, session_id: str | None, root: Lane | None, retire: Callable[[Lane], None]
     ) -> None:
         super().__init__(core, session_id, root)
         self._retire = retire
@@ -238,18 +234,11 @@ def _let_go(waiter: Done) -> bool:
 
 def _resolve(done: Done, concurrent: tuple[asyncio.Task[None], ...]) -> None:
     """Resolve a publisher's future, after the concurrent handlers if there are any."""
-    waiting = max(1, len(concurrent))
-
-    def resolve(_: Any = None) -> None:
-        nonlocal waiting
-        waiting -= 1
-        if waiting == 0:
-            _let_go(done)
-
     if not concurrent:
-        resolve()
-    for task in concurrent:
-        task.add_done_callback(resolve)
+        _let_go(done)
+        return
+    handled = asyncio.gather(*concurrent, return_exceptions=True)
+    handled.add_done_callback(lambda _: _let_go(done))
 
 
 async def _give_way(task: asyncio.Task[None] | None) -> None:

@@ -10,20 +10,21 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Collection, Coroutine, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from types import coroutine
 from typing import Any, TypeAlias, TypeVar
 
-from llmgine.bus.frames import Frame, Limited, Place, SessionAmbient
+from llmgine.bus.frames import Frame, HandlerCoroutine, Place, SessionAmbient
+from llmgine.bus.handlers import Handler
 from llmgine.bus.report import Counts
+from llmgine.contracts.messages import Message
 from llmgine.settings import BusSettings
 
-__all__ = ["HandlerCoroutine", "Limiter", "Run", "Step"]
+__all__ = ["Limiter", "Run", "Step"]
 
 T = TypeVar("T")
-HandlerCoroutine: TypeAlias = Coroutine[Any, None, T]
 Step: TypeAlias = Callable[..., Any]
 """Calls its first argument with the second: `Context.run`, or a plain call."""
 
@@ -173,8 +174,8 @@ class Limiter:
         frame: Frame,
         place: Place,
         task: asyncio.Task[Any] | None,
-        handler: Limited,
-        message: object,
+        handler: Handler,
+        message: Message,
         timeout: float | None = None,
     ) -> Run:
         """Start the limit of a handler that has suspended."""

@@ -12,12 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from llmgine.contracts.messages import Event
-from llmgine.errors import (
-    BusNotRunningError,
-    BusStoppedError,
-    ConfigurationError,
-    LlmgineError,
-)
+from llmgine.errors import BusNotRunningError, BusStoppedError, ConfigurationError, LlmgineError
 
 __all__ = ["Schedule", "Scheduled"]
 

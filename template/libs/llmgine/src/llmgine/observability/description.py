@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Literal
+from functools import lru_cache, singledispatch
+from typing import Final, Literal
 
 from llmgine.contracts import events as kinds
 from llmgine.contracts.llm import Usage
@@ -209,29 +209,16 @@ def _approval_given(event: kinds.ToolApprovalResolvedEvent) -> Description:
     return Description(mark=mark, subject=event.call.name, facts=facts, content=event.reason)
 
 
-_DESCRIBERS: Final[dict[type, Callable[[Any], Description]]] = {
-    kinds.CommandStartedEvent: _command_started,
-    kinds.CommandResultEvent: _command_result,
-    kinds.LLMCallStartedEvent: _llm_started,
-    kinds.LLMCallResultEvent: _llm_result,
-    kinds.ToolExecuteStartedEvent: _tool_started,
-    kinds.ToolExecuteResultEvent: _tool_result,
-    kinds.SpanStartedEvent: _span_started,
-    kinds.SpanEndedEvent: _span_ended,
-    kinds.LogEvent: _log,
-    kinds.MetricEvent: _metric,
-    kinds.EventHandlerFailedEvent: _handler_failed,
-    kinds.SessionEndEvent: _session_ended,
-    kinds.ChatHistoryUpdatedEvent: _history,
-    kinds.ToolApprovalRequestedEvent: _approval_asked,
-    kinds.ToolApprovalResolvedEvent: _approval_given,
-}
-
-
+@singledispatch
 def _plainly(_event: Event) -> Description:
     return Description()
 
 
-@lru_cache(maxsize=2000)
-def _describer(kind: type[Event]) -> Callable[[Any], Description]:
-    return next((_DESCRIBERS[base] for base in kind.__mro__ if base in _DESCRIBERS), _plainly)
+_DESCRIBERS = (
+    _command_started, _command_result, _llm_started, _llm_result, _tool_started, _tool_result,
+    _span_started, _span_ended, _log, _metric, _handler_failed, _session_ended, _history,
+    _approval_asked, _approval_given,
+)  # fmt: skip
+for _each in _DESCRIBERS:
+    _plainly.register(_each)  # by the declared type of its argument
+_describer = lru_cache(maxsize=2000)(_plainly.dispatch)

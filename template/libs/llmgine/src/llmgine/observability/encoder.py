@@ -200,15 +200,11 @@ _CONTAINERS: dict[type, Callable[..., JsonValue]] = {
 }
 
 
-def _secret(_walk: _QuickWalk, value: object) -> JsonValue:
-    return hidden(value)
-
-
 def _withheld(walk: _QuickWalk, value: object) -> JsonValue:
     return walk.value(value) if says_nothing(value) else withheld(value)
 
 
-_RULES: dict[Treatment, _Rule] = {"hidden": _secret, "withheld": _withheld}
+_RULES: dict[Treatment, _Rule] = {"hidden": lambda _, value: hidden(value), "withheld": _withheld}
 _ENVELOPE = frozenset({"id", "metadata", "parent_id", "session_id", "timestamp"})
 
 

@@ -149,12 +149,8 @@ class _Walk:
 
     def error(self, value: BaseException) -> JsonValue:
         """Return what can be kept of an exception."""
-        info = ErrorInfo.of(value)
-        return {
-            "type": self.value(info.type),
-            "message": self.value(info.message),
-            "traceback": self.value(info.traceback),
-        }
+        parts = zip(("type", "message", "traceback"), ErrorInfo.of(value).args, strict=True)
+        return {name: self.value(text) for name, text in parts}
 
     def unknown(self, value: object) -> JsonValue:
         """Return what an object of an unknown class says of itself."""
@@ -272,33 +268,27 @@ def _second(seconds: int) -> str:
 # The steps take different types, each the one that it stands under below.
 _Step: TypeAlias = Callable[[_Walk, Any], JsonValue]
 
+
+def _each(step: _Step, *kinds: type) -> dict[type, _Step]:
+    return dict.fromkeys(kinds, step)
+
+
+def _as(plainer: Callable[[Any], object]) -> _Step:
+    return lambda walk, value: walk.value(plainer(value))
+
+
 _STEPS: Final[Mapping[type, _Step]] = {
     str: _Walk.text,
     int: _Walk.integer,
     float: _Walk.number,
-    bytes: _Walk.binary,
-    bytearray: _Walk.binary,
-    memoryview: _Walk.binary,
-    dict: _Walk.mapping,
-    MappingProxyType: _Walk.mapping,
-    Mapping: _Walk.mapping,
-    list: _Walk.sequence,
-    tuple: _Walk.sequence,
-    set: _Walk.sequence,
-    frozenset: _Walk.sequence,
-    deque: _Walk.sequence,
-    datetime: lambda walk, value: walk.value(value.isoformat()),
-    date: lambda walk, value: walk.value(value.isoformat()),
-    time: lambda walk, value: walk.value(value.isoformat()),
+    **_each(_Walk.binary, bytes, bytearray, memoryview),
+    **_each(_Walk.mapping, dict, MappingProxyType, Mapping),
+    **_each(_Walk.sequence, list, tuple, set, frozenset, deque),
+    **_each(_as(lambda value: value.isoformat()), datetime, date, time),
     timedelta: lambda _, value: value.total_seconds(),
-    Decimal: lambda walk, value: walk.value(str(value)),
-    UUID: lambda walk, value: walk.value(str(value)),
-    PurePath: lambda walk, value: walk.value(str(value)),
-    type: lambda walk, value: walk.value(_name_of(value)),
-    FunctionType: lambda walk, value: walk.value(_name_of(value)),
-    MethodType: lambda walk, value: walk.value(_name_of(value)),
-    BuiltinFunctionType: lambda walk, value: walk.value(_name_of(value)),
-    Enum: lambda walk, value: walk.value(value.value),
+    **_each(_as(str), Decimal, UUID, PurePath),
+    **_each(_as(_name_of), type, FunctionType, MethodType, BuiltinFunctionType),
+    Enum: _as(lambda value: value.value),
     BaseException: _Walk.error,
 }
 _TREATMENTS: Final[Mapping[Treatment, _Step]] = {

@@ -20,14 +20,7 @@ from llmgine.errors import (
     StreamInterruptedError,
 )
 from llmgine.providers.local.model import Piece, bundled_model, model_at
-from llmgine.providers.local.wire import (
-    body_of,
-    chunks_of,
-    end_of,
-    finish_of,
-    raise_for,
-    refuse,
-)
+from llmgine.providers.local.wire import body_of, chunks_of, end_of, finish_of, raise_for, refuse
 from llmgine.settings import ProviderSettings
 
 __all__ = ["LocalProvider", "build"]
