@@ -107,6 +107,7 @@ EXECUTORS = Room(
             "approvals",
             "arguments",
             "docstrings",
+            "driving",
             "handing",
             "parameters",
             "results",

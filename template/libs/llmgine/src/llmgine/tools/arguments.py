@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from math import isfinite
 from typing import Annotated, Any, NoReturn, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import PydanticSerializationError
+from pydantic_core import to_jsonable_python
 
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
@@ -167,10 +168,9 @@ def _default(parameter: Parameter) -> dict[str, object]:
     if not parameter.optional:
         return {}
     try:
-        adapter: TypeAdapter[object] = TypeAdapter(parameter.annotation)
-        value: object = adapter.dump_python(parameter.default, mode="json", warnings="none")
+        value: object = to_jsonable_python(parameter.default)
         json.dumps(value, allow_nan=False)
-    except (PydanticSerializationError, PydanticUserError, TypeError, ValueError):
+    except ValueError:
         return {}
     return {"default": value}
 
@@ -220,18 +220,16 @@ def _inner(value: dict[str, Any] | list[Any]) -> list[Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        _refuse("invalid_json", f"The arguments have {twice!r} twice in one object.")
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        _refuse("invalid_json", f"The arguments have {name!r} twice in one object.")
     return found
 
 
 def _finite(text: str) -> float:
-    return number if isfinite(number := float(text)) else _no_number(text)
-
-
-def _no_number(text: str) -> NoReturn:
-    _refuse("invalid_json", f"The arguments are not valid JSON: {text} is no JSON number.")
+    number = float(text)
+    if not isfinite(number):
+        _refuse("invalid_json", f"The arguments are not valid JSON: {text} is no number there.")
+    return number
 
 
 def _refuse_depth(settings: ToolSettings) -> NoReturn:
@@ -244,6 +242,4 @@ def _refuse(code: str, text: str) -> NoReturn:
 
 
 # Made once: `json.loads` makes one for each call that isn't plain.
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite
-)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)

@@ -76,6 +76,8 @@ def _within(content: str | Parts, limit: int) -> str | Parts:
 
 
 def _cut(text: str, limit: int) -> str:
+    if text.isascii() and len(text) <= limit:
+        return text
     return "".join(part.text for part in _texts(_cut_parts((TextPart(text=text),), limit)))
 
 

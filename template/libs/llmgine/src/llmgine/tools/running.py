@@ -7,8 +7,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextvars import ContextVar, copy_context
 from time import monotonic
 from typing import NoReturn, TypeAlias
 from weakref import WeakValueDictionary
@@ -16,19 +15,13 @@ from weakref import WeakValueDictionary
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
 from llmgine.settings import ToolSettings
+from llmgine.tools.driving import Failed, Limited
 
-__all__ = ["Failed", "Runner"]
+__all__ = ["Runner"]
 
 Bound: TypeAlias = Callable[[], object]
 
 _inside: ContextVar[bool] = ContextVar("llmgine_inside_tool", default=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """What a tool raised; as a value, since some exceptions can't cross threads and tasks."""
-
-    error: BaseException
 
 
 class Runner:
@@ -84,7 +77,10 @@ class Runner:
 
     def _place(self, session_id: str | None) -> asyncio.Semaphore:
         # A semaphore that no call holds or waits for is gone from the dictionary by itself.
-        return self._places.setdefault(session_id, asyncio.Semaphore(self._settings.concurrency))
+        place = self._places.get(session_id)
+        if place is None:
+            place = self._places[session_id] = asyncio.Semaphore(self._settings.concurrency)
+        return place
 
     async def _in_thread(self, function: Bound, limit: float) -> object | Failed:
         try:
@@ -97,17 +93,11 @@ class Runner:
     async def _awaited(
         self, awaitable: Awaitable[object], limit: float, left: float
     ) -> object | Failed:
-        """Await in a task, which can be left behind if it ignores its cancellation."""
-        task = asyncio.create_task(_outcome(awaitable))
-        try:
-            await asyncio.wait((task,), timeout=None if left == math.inf else left)
-            return task.result() if task.done() else _late(limit)
-        finally:
-            if not task.done():
-                task.cancel()
-                self._stuck.add(task)
-                task.add_done_callback(self._stuck.discard)
-                await asyncio.wait((task,), timeout=self._settings.cancel_grace)
+        context = copy_context()
+        context.run(_enter)
+        limited = Limited(_steps(awaitable), context, left, self._settings.cancel_grace)
+        outcome = await limited.run(self._stuck)
+        return _late(limit) if limited.expired else outcome
 
 
 def _late(limit: float) -> NoReturn:
@@ -115,19 +105,17 @@ def _late(limit: float) -> NoReturn:
     raise ToolError(text, code="timeout")
 
 
-def _called(function: Bound) -> object | Failed:
+def _enter() -> None:
     _inside.set(True)
+
+
+def _called(function: Bound) -> object | Failed:
+    _enter()
     try:
         return function()
     except BaseException as error:
         return Failed(error)
 
 
-async def _outcome(awaitable: Awaitable[object]) -> object | Failed:
-    _inside.set(True)
-    try:
-        return await awaitable
-    except KeyboardInterrupt:
-        raise  # somebody wants the process to end
-    except BaseException as error:
-        return Failed(error)
+async def _steps(awaitable: Awaitable[object]) -> object:
+    return await awaitable
