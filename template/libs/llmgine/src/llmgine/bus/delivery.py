@@ -93,13 +93,7 @@ class Deliverer(Registry):
         self._concurrent: set[asyncio.Task[None]] = set()
         self.cuts = 0
 
-    def put(
-        self,
-        event: Event,
-        handlers: tuple[Handler, ...],
-        done: asyncio.Future[None] | None = None,
-        outer: Frame | None = None,
-    ) -> None:
+    def put(self, event: Event, handlers: tuple[Handler, ...]) -> None:
         """Queue an event."""
         raise NotImplementedError
 

@@ -41,17 +41,11 @@ class Engine:
         _stopping: `stop` has begun and isn't done.
     """
 
-    _core: Core
-    _root: Lane
-    _lanes: dict[str | None, Lane]
-    _kept: list[tuple[Event, Context]]
-    _stopping: bool
-
     def _set_up(self, settings: BusSettings) -> None:
         self._core = Core(settings)
         self._root = Lane(self._core, None, None, self._retire)
-        self._lanes = {None: self._root}
-        self._kept = []
+        self._lanes: dict[str | None, Lane] = {None: self._root}
+        self._kept: list[tuple[Event, Context]] = []
         self._stopping = False
 
     # -- Commands

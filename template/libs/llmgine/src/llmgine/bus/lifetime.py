@@ -22,19 +22,13 @@ __all__ = ["Lifetime"]
 class Lifetime(Sessions):
     """A bus from start to stop, and from one start to the next."""
 
-    _settings: BusSettings
-    _schedule: Schedule
-    _stop: asyncio.Task[StopReport] | None
-    _since_start: list[Registration]
-    _unfinished: list[tuple[Event, Context]]
-
     def _set_up(self, settings: BusSettings) -> None:
         super()._set_up(settings)
         self._settings = settings
         self._schedule = Schedule(self.publish)
-        self._stop = None
-        self._since_start = []
-        self._unfinished = []
+        self._stop: asyncio.Task[StopReport] | None = None
+        self._since_start: list[Registration] = []
+        self._unfinished: list[tuple[Event, Context]] = []
 
     # -- Start
 

@@ -6,7 +6,6 @@ import asyncio
 import copy
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
 from llmgine.bus.frames import SessionAmbient
@@ -121,12 +120,7 @@ class BusSession:
         AMBIENT.set(self._ambient)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
         """Finish the session's work, deliver its end event last, and forget it."""
         if AMBIENT.get() is self._ambient:
             AMBIENT.set(self._before)

@@ -46,11 +46,9 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
 class Registrar(Lifetime):
     """The registrations of one bus."""
 
-    _collections: list[list[Registration]]
-
     def _set_up(self, settings: BusSettings) -> None:
         super()._set_up(settings)
-        self._collections = []
+        self._collections: list[list[Registration]] = []
 
     @contextmanager
     def collecting(self) -> Generator[list[Registration]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from types import TracebackType
 
 from llmgine.contracts.ambient import current_parent_id
 from llmgine.contracts.events import AttributeValue, SpanEndedEvent, SpanStartedEvent
@@ -50,12 +49,7 @@ class Span(AbstractContextManager[None]):
         _open_span.set((self._started.id, current_parent_id()))
         self._began = time.perf_counter()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
         duration = time.perf_counter() - self._began
         # By value, since a token can't be reset where a generator is closed in another context.
         _open_span.set(self._outer)

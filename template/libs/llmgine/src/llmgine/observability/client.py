@@ -120,15 +120,10 @@ class ObservabilityClient:
         self, name: str, value: float, unit: str = "1", /, **attributes: AttributeValue
     ) -> None:
         """Emit a measurement, in a unit as UCUM writes it: `s`, `By`, `{request}`."""
-        self.observe(
-            MetricEvent(
-                name=name,
-                value=value,
-                unit=unit,
-                attributes=attributes,
-                parent_id=emitting_parent_id(),
-            )
+        event = MetricEvent(
+            name=name, value=value, unit=unit, attributes=attributes, parent_id=emitting_parent_id()
         )
+        self.observe(event)
 
     def span(self, name: str, /, **attributes: AttributeValue) -> AbstractContextManager[None]:
         """Measure a stretch of work: an event when the block is entered, another when it is left.

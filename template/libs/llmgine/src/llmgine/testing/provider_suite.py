@@ -31,12 +31,13 @@ from llmgine.contracts import (
     fold,
 )
 from llmgine.contracts.codec import decode, encode
-from llmgine.contracts.llm import NamedTool
+from llmgine.contracts.llm import FunctionDefinition, NamedTool
 from llmgine.errors import InvalidRequestError, ProviderError
 
 __all__ = ["ProviderSuite"]
 
 _AT_ONCE = 3
+_HELLO = (ChatMessage.user("Say hello."),)
 
 
 class ProviderSuite(ABC):
@@ -48,13 +49,11 @@ class ProviderSuite(ABC):
 
     def make_request(self) -> LLMRequest:
         """Return a request that is answered with at least a few words of text."""
-        return LLMRequest(messages=(ChatMessage.user("Say hello."),), max_output_tokens=16)
+        return LLMRequest(messages=_HELLO, max_output_tokens=16)
 
     def make_refused_request(self) -> LLMRequest:
         """Return a request that the provider must refuse: by default it demands a missing tool."""
-        return LLMRequest(
-            messages=(ChatMessage.user("Say hello."),), tool_choice=NamedTool(name="missing")
-        )
+        return LLMRequest(messages=_HELLO, tool_choice=NamedTool(name="missing"))
 
     async def test_it_fits_the_protocol_and_has_a_name(self) -> None:
         """A provider without a name can't be told from others in events."""
@@ -148,15 +147,8 @@ class ProviderSuite(ABC):
         provider = self.make_provider()
         if capabilities_of(provider).tools:
             return
-        request = LLMRequest(
-            messages=(ChatMessage.user("Say hello."),),
-            tools=(
-                {
-                    "type": "function",
-                    "function": {"name": "hello", "description": "", "parameters": {}},
-                },
-            ),
-        )
+        tool: FunctionDefinition = {"name": "hello", "description": "", "parameters": {}}
+        request = LLMRequest(messages=_HELLO, tools=({"type": "function", "function": tool},))
         error = await self._error(provider, request, whole=True)
         assert isinstance(error, InvalidRequestError)
 
