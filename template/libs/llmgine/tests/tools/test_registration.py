@@ -326,7 +326,6 @@ def callback(function: Callable[[int], str]) -> None: ...
 def misspelt(word: "Strin") -> None: ...  # type: ignore[name-defined]  # noqa: F821, UP037  # pyright: ignore[reportUndefinedVariable]
 def defaulted(word: str = Field(description="x")) -> None: ...
 def hidden(word: Hidden) -> None: ...
-def twice(word: Annotated[int, Field(default=1)] = 2) -> None: ...
 
 
 def undecorated(function: Callable[..., object]) -> Callable[..., object]:
@@ -347,7 +346,6 @@ REFUSED: list[tuple[Any, tuple[str, ...]]] = [
     (misspelt, ("'misspelt'", "'word'", "Strin")),
     (hidden, ("'hidden'", "'word'", "TYPE_CHECKING")),
     (defaulted, ("'defaulted'", "'word'", "Annotated[int, Field(...)]")),
-    (twice, ("'twice'", "'word'")),
     (dict, ("expected a function", "dict")),
     (3, ("expected a function", "3")),
     (min, ("'min'", "annotated parameters")),

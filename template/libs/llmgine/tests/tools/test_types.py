@@ -255,6 +255,7 @@ def test_made_titles_are_gone_but_a_property_of_that_name_stays() -> None:
 
 DEFAULTS: list[tuple[Any, Any, dict[str, Any]]] = [
     (int, 3, {"default": 3}),
+    (Annotated[int, Field(default=1)], 3, {"default": 3}),
     (Colour, Colour.RED, {"default": "red"}),
     (date, date(2026, 1, 2), {"default": "2026-01-02"}),
     (Path, Path("a"), {"default": "a"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from math import isfinite
@@ -21,6 +22,8 @@ from llmgine.tools.parameters import Parameter, ToolContext
 from llmgine.tools.schema import JsonSchema, tidied, without_defaults
 
 __all__ = ["Arguments"]
+
+_log = logging.getLogger(__name__)
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
 _FINDINGS = 20
@@ -59,10 +62,8 @@ class Arguments:
         self.schema = tidied(schema)
         properties: dict[str, JsonSchema] = self.schema["properties"]
         for each in self._parameters.values():
-            if each.name in properties:
-                properties[each.name].update(_default(each))
-                if text := _note(each) or words.parameters.get(each.name):
-                    properties[each.name].setdefault("description", text)
+            if not each.injected:
+                _complete(properties[each.name], each, words.parameters.get(each.name))
 
     def bind(
         self, text: str, context: ToolContext, settings: ToolSettings
@@ -144,7 +145,10 @@ def _modelled(fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema
     # The names are aliases, so that a parameter may have any name; whether a value was sent is
     # known from `model_fields_set`, and Python's own default stays where it is.
     definitions: dict[str, Any] = {
-        field: (each.annotation, _field(each))
+        field: (
+            each.annotation,
+            Field(None if each.optional else ..., alias=each.name, validation_alias=each.name),
+        )
         for field, each in fields.items()
         if not each.injected
     }
@@ -152,27 +156,18 @@ def _modelled(fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema
     return model, model.model_json_schema(schema_generator=_Quiet)
 
 
-def _field(parameter: Parameter) -> object:
-    alias = parameter.name
+def _complete(schema: JsonSchema, parameter: Parameter, text: str | None) -> None:
+    """Add what is known of a parameter beside its type: its default and what it means."""
     if parameter.optional:
-        return Field(alias=alias, validation_alias=alias, default_factory=_unset)
-    return Field(alias=alias, validation_alias=alias)
-
-
-def _unset() -> None:
-    """Stand in for a default that Python fills in."""
-
-
-def _default(parameter: Parameter) -> dict[str, object]:
-    """Return the `default` of a parameter's schema; none where it can't be said in JSON."""
-    if not parameter.optional:
-        return {}
-    try:
-        value: object = to_jsonable_python(parameter.default)
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return {}
-    return {"default": value}
+        schema.pop("default", None)
+        try:
+            value: object = to_jsonable_python(parameter.default)
+            json.dumps(value, allow_nan=False)
+            schema["default"] = value
+        except ValueError:
+            _log.debug("the default of %r has no JSON form, and isn't shown", parameter.name)
+    if text := _note(parameter) or text:
+        schema.setdefault("description", text)
 
 
 def _note(parameter: Parameter) -> str | None:
