@@ -81,14 +81,14 @@ def refuse(request: LLMRequest, model: str) -> None:
         raise NotFoundError(
             f"the local provider has {model!r}, not {request.model!r}", provider="local"
         )
+    longest = request.max_output_tokens
+    demands_tool = request.tool_choice not in {None, "auto", "none"}
     reasons = {
         "tools: the local model can't call any": request.tools,
-        "tool_choice: the local model can't call tools": request.tool_choice
-        not in {None, "auto", "none"},
+        "tool_choice: the local model can't call tools": demands_tool,
         "reasoning: the local model doesn't think aloud": request.reasoning,
         "messages: there are none": not request.messages,
-        "max_output_tokens: must be at least 1": request.max_output_tokens is not None
-        and request.max_output_tokens < 1,
+        "max_output_tokens: must be at least 1": longest is not None and longest < 1,
     }
     for reason, given in reasons.items():
         if given:
@@ -105,13 +105,13 @@ def body_of(request: LLMRequest) -> dict[str, object]:
         "presence_penalty": request.presence_penalty,
         "frequency_penalty": request.frequency_penalty,
         "stop": list(request.stop) or None,
+        "max_tokens": request.max_output_tokens,
     }
-    longest = request.max_output_tokens
     body: dict[str, object] = {
         "messages": [
             {"role": message.role, "content": _wire_text(message)} for message in request.messages
         ],
-        "max_tokens": _LONGEST_ANSWER if longest is None else longest,
+        "max_tokens": _LONGEST_ANSWER,
         "stream": True,
         "stream_options": {"include_usage": True},
         **{name: value for name, value in chosen.items() if value is not None},
