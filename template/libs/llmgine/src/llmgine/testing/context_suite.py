@@ -331,6 +331,8 @@ class DurableContextStoreSuite(ContextStoreSuite):
             found = await one.get_context("s")
             assert {message.text for message in found} == set(map(str, range(_WRITERS)))
             assert await other.get_context("s") == found
+            await other.clear_context("s")
+            assert await one.add_messages("s", found, expected_version=0) == _WRITERS
 
     async def test_tenants_never_see_each_other(self) -> None:
         """Not in reading, writing, copying, clearing or purging."""

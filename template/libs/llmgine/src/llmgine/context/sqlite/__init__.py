@@ -9,15 +9,14 @@ own. Nothing is opened before it is needed, so a store can be made before a loop
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
 from weakref import finalize
 
-from llmgine.context.sqlite.database import DatabaseFile, Worker
+from llmgine.context.sqlite.database import Connection, DatabaseFile, Worker
 from llmgine.context.window import copied, history_window, unmatched_results, window_start
 from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
 from llmgine.contracts.codec import decode, encode
@@ -109,7 +108,7 @@ class SQLiteContextStore:
         """
         fresh = [copied(message) for message in messages]
 
-        def append(db: sqlite3.Connection) -> int:
+        def append(db: Connection) -> int:
             bodies = [encode(message) for message in fresh]
             version = self._version(db, session_id)
             if expected_version is not None and expected_version != version:
@@ -120,6 +119,7 @@ class SQLiteContextStore:
                 for number, body in enumerate(bodies, version + 1)
             ]
             db.executemany(_INSERT, rows)
+            db.versions[session_id] = version + len(rows)
             return version + len(rows)
 
         version = await self._writer.run(append)
@@ -136,7 +136,7 @@ class SQLiteContextStore:
             ValueError: `last` is negative.
         """
 
-        def read(db: sqlite3.Connection) -> list[ChatMessage]:
+        def read(db: Connection) -> list[ChatMessage]:
             found: list[ChatMessage] = []
             least = _AFTER_ALL if last is None else min(last, _AFTER_ALL)
             before, wanted = _AFTER_ALL, least
@@ -153,7 +153,7 @@ class SQLiteContextStore:
     async def clear_context(self, session_id: str) -> None:
         """Forget the conversation; one that doesn't exist is fine."""
         key = self._tenant, session_id
-        await self._writer.run(lambda db: db.execute(_CLEAR, key))
+        await self._writer.run(lambda db: _change(db, _CLEAR, key))
         await self._changed(session_id, 0)
 
     async def salvage(self, session_id: str) -> tuple[list[ChatMessage], list[CorruptRowError]]:
@@ -162,7 +162,7 @@ class SQLiteContextStore:
         To mend the conversation, clear it and add `repaired(messages)`.
         """
 
-        def read(db: sqlite3.Connection) -> tuple[list[ChatMessage], list[CorruptRowError]]:
+        def read(db: Connection) -> tuple[list[ChatMessage], list[CorruptRowError]]:
             sound: list[ChatMessage] = []
             errors: list[CorruptRowError] = []
             for number, body in reversed(self._rows(db, session_id, _AFTER_ALL, _AFTER_ALL)):
@@ -181,7 +181,7 @@ class SQLiteContextStore:
             ContextStoreError: the new one exists, or `at` is no version of the old one.
         """
 
-        def copy(db: sqlite3.Connection) -> int:
+        def copy(db: Connection) -> int:
             if self._version(db, new_session_id):
                 raise ContextStoreError(f"{new_session_id!r} has messages: fork into a new session")
             version = self._version(db, session_id)
@@ -189,7 +189,7 @@ class SQLiteContextStore:
             if not 0 <= end <= version:
                 raise ContextStoreError(f"at: expected a version from 0 to {version}, found {at}")
             key = self._tenant, session_id
-            return db.execute(_FORK, (new_session_id, time.time(), *key, end)).rowcount
+            return _change(db, _FORK, (new_session_id, time.time(), *key, end))
 
         return await self._writer.run(copy)
 
@@ -206,7 +206,7 @@ class SQLiteContextStore:
         """
         wanted = {"tenant": self._tenant, "before": _moment(older_than), "most": _PURGED_AT_ONCE}
         total = 0
-        while gone := await self._writer.run(lambda db: db.execute(_PURGE, wanted).rowcount):
+        while gone := await self._writer.run(lambda db: _change(db, _PURGE, wanted)):
             total += gone
         return total
 
@@ -226,11 +226,15 @@ class SQLiteContextStore:
         """Close."""
         await self.close()
 
-    def _version(self, db: sqlite3.Connection, session_id: str) -> int:
-        return int(db.execute(_VERSION, (self._tenant, session_id)).fetchone()[0])
+    def _version(self, db: Connection, session_id: str) -> int:
+        known = db.versions.get(session_id)
+        if known is None:
+            row = db.execute(_VERSION, (self._tenant, session_id)).fetchone()
+            known = db.versions[session_id] = int(row[0])
+        return known
 
     def _rows(
-        self, db: sqlite3.Connection, session_id: str, before: int, most: int
+        self, db: Connection, session_id: str, before: int, most: int
     ) -> list[tuple[int, bytes]]:
         """Return the last rows before a number, the latest first."""
         key = self._tenant, session_id
@@ -251,6 +255,11 @@ def build(settings: ContextSettings, *, publisher: Publisher | None = None) -> C
         synchronous=settings.synchronous,
         busy_timeout=settings.busy_timeout,
     )
+
+
+def _change(db: Connection, statement: str, values: Sequence[object] | Mapping[str, object]) -> int:
+    db.versions.clear()
+    return db.execute(statement, values).rowcount
 
 
 def _message(session_id: str, number: int, body: bytes) -> ChatMessage:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from llmgine.errors import ContextStoreError, LlmgineError
 
-__all__ = ["MIGRATIONS", "DatabaseFile", "Worker"]
+__all__ = ["MIGRATIONS", "Connection", "DatabaseFile", "Worker"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What leads from each version of the schema to the next; released ones never change."""
 
+_MOST_VERSIONS = 10_000
 _WAL_LIMIT = 64 * 1024 * 1024
 
 _REMEDIES = {
@@ -46,6 +47,28 @@ _REMEDIES = {
 }
 
 
+class Connection(sqlite3.Connection):
+    """A connection that remembers how far the conversations are.
+
+    Attributes:
+        versions: the version of each session that was asked for or written to, for as long as
+            nobody else has written to the file.
+    """
+
+    def __init__(self, path: Path, *, timeout: float) -> None:
+        super().__init__(path, timeout=timeout, isolation_level=None)
+        self.versions: dict[str, int] = {}
+        self._seen = 0
+
+    def begin(self, statement: str) -> None:
+        """Start a transaction, and forget what somebody else may have changed."""
+        self.execute(statement)
+        seen = int(self.execute("PRAGMA data_version").fetchone()[0])
+        if seen != self._seen or len(self.versions) > _MOST_VERSIONS:
+            self.versions.clear()
+        self._seen = seen
+
+
 class DatabaseFile:
     """A database file, and how it is opened."""
 
@@ -54,13 +77,13 @@ class DatabaseFile:
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
 
-    def connect(self) -> sqlite3.Connection:
+    def connect(self) -> Connection:
         """Open the file, at the present version of the schema; make it where there is none."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite would make the file readable for all; those beside it take their mode from it.
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         with ExitStack() as stack:
-            db = sqlite3.connect(self._path, timeout=self._busy_timeout, isolation_level=None)
+            db = Connection(self._path, timeout=self._busy_timeout)
             stack.callback(db.close)
             steps = self._steps_left(db)
             self._share(db)
@@ -71,7 +94,7 @@ class DatabaseFile:
             stack.pop_all()
             return db
 
-    def _steps_left(self, db: sqlite3.Connection) -> tuple[tuple[str, ...], ...]:
+    def _steps_left(self, db: Connection) -> tuple[tuple[str, ...], ...]:
         version = int(db.execute("PRAGMA user_version").fetchone()[0])
         if version > len(MIGRATIONS):
             raise ContextStoreError(
@@ -81,7 +104,7 @@ class DatabaseFile:
             )
         return MIGRATIONS[version:]
 
-    def _share(self, db: sqlite3.Connection) -> None:
+    def _share(self, db: Connection) -> None:
         """Let readers and a writer at the file at once, for good."""
         give_up = time.monotonic() + self._busy_timeout
         while True:
@@ -94,7 +117,7 @@ class DatabaseFile:
                     raise
                 time.sleep(0.01)
 
-    def _migrate(self, db: sqlite3.Connection) -> None:
+    def _migrate(self, db: Connection) -> None:
         db.execute("BEGIN IMMEDIATE")
         for step in self._steps_left(db):
             for statement in step:
@@ -122,13 +145,13 @@ class _Job:
 
     __slots__ = ("done", "error", "loop", "work")
 
-    def __init__(self, work: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(self, work: Callable[[Connection], None]) -> None:
         self.work = work
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
         self.error: Exception | None = None
 
-    def attempt(self, db: sqlite3.Connection) -> None:
+    def attempt(self, db: Connection) -> None:
         """Do the work, or keep its refusal; refusals come before anything is written."""
         self.error = None
         try:
@@ -167,9 +190,9 @@ class Worker:
         self._thread: Thread | None = None
         self._process = os.getpid()
         self._ended = False
-        self._db: sqlite3.Connection | None = None
+        self._db: Connection | None = None
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T]) -> T:
         """Do the work in a transaction; return its value once that is committed.
 
         Work that is cancelled before its turn isn't done.
@@ -179,7 +202,7 @@ class Worker:
         """
         values: list[T] = []
 
-        def keep(db: sqlite3.Connection) -> None:
+        def keep(db: Connection) -> None:
             values[:] = (work(db),)
 
         job = _Job(keep)
@@ -261,7 +284,7 @@ class Worker:
     def _transact(self, jobs: Sequence[_Job]) -> None:
         if self._db is None:
             self._db = self._file.connect()
-        self._db.execute(self._begin)
+        self._db.begin(self._begin)
         for job in jobs:
             job.attempt(self._db)
         self._db.execute("COMMIT")
