@@ -128,9 +128,9 @@ async def test_a_manager_without_a_session_takes_the_ambient_one(bus: MessageBus
     assert {each.session_id for each in results} == {None, "ambient", "other"}
 
 
-@pytest.mark.parametrize("arguments", ["", "  ", "{}", "null", " null\n"])
+@pytest.mark.parametrize("arguments", ["", "  ", "{}", "null", " null\n", None])
 async def test_no_arguments_are_fine_where_none_are_needed(
-    tools: ToolManager, arguments: str
+    tools: ToolManager, arguments: str | None
 ) -> None:
     def ping(number: int = 1) -> str:
         return f"pong {number}"

@@ -184,7 +184,7 @@ def _note(parameter: Parameter) -> str | None:
 
 def _checked(text: str, settings: ToolSettings) -> str:
     """Return the arguments' text once it is known to be one JSON object within the limits."""
-    text = text.strip() or "{}"
+    text = (text or "").strip() or "{}"  # some providers' answers have none at all
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > settings.max_argument_bytes:
         most = settings.max_argument_bytes

@@ -43,7 +43,7 @@ class Parameter:
     Attributes:
         name: its name.
         annotation: its type, resolved.
-        default: its default; `Parameter.required` where it has none.
+        default: its default; `inspect.Parameter.empty` where it has none.
         positional: whether it can be given by position alone.
         injected: whether it takes the `ToolContext`.
     """

@@ -71,15 +71,22 @@ def strict_form(schema: JsonSchema) -> JsonSchema | None:
 
 
 def _closed(schema: JsonSchema, definitions: Definitions) -> JsonSchema:
-    if schema.keys() & {"oneOf", "prefixItems"}:
-        schema["anyOf" if "oneOf" in schema else "items"] = (
-            schema["oneOf"] if "oneOf" in schema else {"anyOf": schema["prefixItems"]}
-        )
+    if "oneOf" in schema:
+        schema["anyOf"] = schema["oneOf"]
+    if "prefixItems" in schema:
+        schema["items"] = {"anyOf": schema["prefixItems"]}
     strict = {key: value for key, value in schema.items() if key in _STRICT}
-    if not strict.keys() & _TYPED or (strict.get("type") == "array" and "items" not in strict):
+    if not strict.keys() & _TYPED:
+        raise _OpenError
+    if strict.get("type") == "array" and "items" not in strict:
         raise _OpenError
     if strict.get("type") == "object":
         _close(strict, definitions)
+    return _spoken(strict)
+
+
+def _spoken(strict: JsonSchema) -> JsonSchema:
+    """Leave out what strict modes refuse: formats, patterns that look around, words at a `$ref`."""
     if strict.get("format") not in _FORMATS:
         strict.pop("format", None)
     if "(?" in strict.get("pattern", ""):
