@@ -82,7 +82,8 @@ class Lane(Deliverer):
     def active(self) -> bool:
         """Whether events wait or are being handled, or a command of this session is."""
         running = self._core.limiter.running(self) if self._core.opened else ()
-        return self.busy or any(run.frame.kind == "command" for run in running)
+        commands = bool(running) and any(run.frame.kind == "command" for run in running)
+        return commands or self.busy
 
     async def idle(self, *, commands: bool) -> None:
         """Wait until no event waits or is handled, and, if asked, no command either."""
@@ -107,6 +108,11 @@ class Lane(Deliverer):
         self.settle()
 
     # -- Publishers that wait for room
+
+    @property
+    def crowded(self) -> bool:
+        """Whether publishers wait for room."""
+        return bool(self._publishers)
 
     async def room(self) -> None:
         """Wait for a turn, first come first served, to look whether the queue has room.

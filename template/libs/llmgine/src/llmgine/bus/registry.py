@@ -139,7 +139,7 @@ class Registry(Place):
     def listeners(self) -> Audience:
         """Return who hears of commands in this scope, and remember it unless guarded."""
         if self._parent is not None and not self._subscriptions:
-            audience = self._parent.listeners()
+            audience = self._parent.audience or self._parent.listeners()
         else:
             heard = (self.route(CommandStartedEvent), self.route(CommandResultEvent))
             audience = heard if any(heard) else NOBODY

@@ -74,7 +74,8 @@ class Sessions(Engine):
             raise WouldDeadlockError(message)
         lane.guard()
         lane.closing = True
-        lane.turn_away(_closed(lane))
+        if lane.crowded:
+            lane.turn_away(_closed(lane))
         if not (lane.active or lane.route(SessionEndEvent)):
             self._end_session(lane, error)
             self._forget_session(lane)
@@ -126,7 +127,8 @@ class Sessions(Engine):
         # The lane outlives its session where work that was cut off goes on in it.
         lane.is_session = lane.closing = lane.ended = False
         lane.guarded = self._stopping
-        lane.cancel_handlers()
+        if lane.has_handlers:
+            lane.cancel_handlers()
         lane.settle()
 
 
