@@ -194,7 +194,9 @@ class ToolManager:
             function = tool.bound(ToolContext(session_id=session_id, call=call), self._settings)
             if tool.must_ask(call):
                 await self._approvals.ask(call, session_id, self._publisher)
-            value = await self._runner.run(function, session_id, tool.timeout)
+            value = await self._runner.run(
+                function, session_id, tool.timeout, threaded=tool.threaded
+            )
             if isinstance(value, Failed):
                 return failure(call, _told(value.error, call), limit)
             return success(call, value, limit)

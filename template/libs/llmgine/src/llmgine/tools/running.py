@@ -47,9 +47,15 @@ class Runner:
         return self._threads.abandoned + len(self._stuck)
 
     async def run(
-        self, function: Bound, session_id: str | None, timeout: float | None
+        self, function: Bound, session_id: str | None, timeout: float | None, *, threaded: bool
     ) -> object | Failed:
         """Return what the function returns, awaited where it is awaitable, or what it raised.
+
+        Args:
+            function: the function with its arguments.
+            session_id: the session that gives it a place.
+            timeout: its limit; by default that of the settings.
+            threaded: whether it might block, and has to be called in a thread.
 
         Raises:
             ToolError: it ran past its limit, or too many others did.
@@ -59,10 +65,8 @@ class Runner:
         async with nullcontext() if _inside.get() else self._place(session_id):
             self._check_room()
             limit = self._settings.timeout if timeout is None else timeout
-            if inspect.iscoroutinefunction(function):
-                return await self._awaited(function(), limit, limit)
             started = monotonic()
-            value = await self._in_thread(function, limit)
+            value = await self._in_thread(function, limit) if threaded else function()
             if inspect.isawaitable(value):
                 return await self._awaited(value, limit, limit - (monotonic() - started))
             return value
@@ -95,7 +99,8 @@ class Runner:
     ) -> object | Failed:
         context = copy_context()
         context.run(_enter)
-        limited = Limited(_steps(awaitable), context, left, self._settings.cancel_grace)
+        steps = awaitable if inspect.iscoroutine(awaitable) else _steps(awaitable)
+        limited = Limited(steps, context, left, self._settings.cancel_grace)
         outcome = await limited.run(self._stuck)
         return _late(limit) if limited.expired else outcome
 

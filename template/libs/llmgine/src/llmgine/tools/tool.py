@@ -40,6 +40,7 @@ class Tool:
         arguments: what it takes.
         needs_approval: whether a person has to agree.
         timeout: its own limit in seconds, if it has one.
+        threaded: whether it is a plain function, which might block.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Tool:
     arguments: Arguments
     needs_approval: NeedsApproval
     timeout: float | None
+    threaded: bool
 
     def definition(self, *, strict: bool) -> ToolDefinition:
         """Return what a model is told; a tool that has no strict form says so."""
@@ -119,6 +121,7 @@ def made(
         arguments=Arguments(name, parameters_of(function, name), words),
         needs_approval=needs_approval,
         timeout=timeout,
+        threaded=not inspect.iscoroutinefunction(function),
     )
 
 
