@@ -129,8 +129,12 @@ def test_the_user_may_approve_beforehand(run: Run, folder: Path) -> None:
 def test_a_session_goes_on(run: Run) -> None:
     options = ("--provider", "theirs:counting", "--session", "mine")
     durable = {"LLMGINE_CONTEXT__STORE": "sqlite"}
-    assert run(*options, "--once", "Hi", **durable).stdout == "1 messages\n"
-    assert run(*options, "--once", "Hi", **durable).stdout == "3 messages\n"
+    begun = run(*options, "--once", "Hi", **durable)
+    assert begun.stdout == "1 messages\n"
+    assert "goes on" not in begun.stderr
+    again = run(*options, "--once", "Hi", **durable)
+    assert again.stdout == "3 messages\n"
+    assert "The conversation goes on: 2 messages so far.\n" in again.stderr
     assert run("--provider", "theirs:counting", "--once", "Hi", **durable).stdout == "1 messages\n"
 
 

@@ -16,13 +16,12 @@ import assistant
 from assistant import AssistantConfig
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
-from llmgine.errors import ContextStoreError
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from rich.text import Text
 
-from chat.ask import OK, SIGNALLED, or_signal
+from chat.ask import OK, SIGNALLED, or_signal, say_what_was
 from chat.calls import Decide, Question
 from chat.commands import Commands
 from chat.screen import Screen, decoded, printable
@@ -69,13 +68,7 @@ async def _greet(app: ApplicationBootstrap, session: BusSession, screen: Screen)
         printable(session.session_id),
     )
     screen.remarks.print(banner)
-    try:
-        before = len(await app.context.get_context(session.session_id))
-    except ContextStoreError as error:
-        screen.remark(f"{type(error).__name__}: {error}", "red")
-        before = 0
-    if before:
-        screen.remark(f"The conversation goes on: {before} messages so far.")
+    await say_what_was(app, session.session_id, screen)
     screen.remark("Type a message. /help lists the commands, Ctrl-D leaves.")
 
 
