@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Iterator
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from llmgine.contracts.ambient import AMBIENT, Ambient
+from llmgine.contracts.ambient import AMBIENT, NOWHERE, Ambient
 
 __all__ = [
     "Clock",
@@ -106,17 +106,15 @@ class SessionAmbient(Ambient):
     def __init__(self, session_id: str, outer: Ambient) -> None:
         self.session_id = session_id
         self.parent_id = outer.parent_id
-        self.outer = enclosing(outer)
+        self.outer: Ambient = enclosing(outer) or NOWHERE
 
     def pause(self) -> None:
         """Stop the clocks of what the session is used in."""
-        if self.outer is not None:
-            self.outer.pause()
+        self.outer.pause()
 
     def resume(self) -> None:
         """Undo one `pause`."""
-        if self.outer is not None:
-            self.outer.resume()
+        self.outer.resume()
 
 
 def enclosing(ambient: Ambient | None) -> Frame | None:

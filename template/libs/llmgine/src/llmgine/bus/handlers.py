@@ -21,16 +21,9 @@ from llmgine.errors import (
     UndecoratedMessageError,
 )
 
-__all__ = [
-    "Call",
-    "Handler",
-    "check_callable",
-    "check_message_type",
-    "check_timeout",
-    "qualified_name",
-]
+__all__ = ["Handler", "check_callable", "check_message_type", "check_timeout", "qualified_name"]
 
-Call: TypeAlias = Callable[[Any], HandlerCoroutine[Any]]
+_Call: TypeAlias = Callable[[Any], HandlerCoroutine[Any]]
 """A handler as the bus calls it: always a coroutine function."""
 
 
@@ -117,7 +110,7 @@ class Handler:
     order: int = 0
     lasting: bool = False
     active: bool = True
-    call: Call = field(init=False)
+    call: _Call = field(init=False)
     remove: Callable[[Handler], None] | None = None
 
     def __post_init__(self) -> None:
@@ -152,7 +145,7 @@ class Handler:
         text = f"{qualified_name(self.callback)} did not finish {subject} in {seconds:g} s"
         return EventTimeoutError(text)
 
-    def _base(self, threads: WorkerThreads) -> Call:
+    def _base(self, threads: WorkerThreads) -> _Call:
         callback = self.callback
         if _is_async(callback):
             return callback
@@ -171,21 +164,21 @@ async def _awaited(value: object) -> object:
     return value
 
 
-def _inline(callback: Callable[[Any], object]) -> Call:
+def _inline(callback: Callable[[Any], object]) -> _Call:
     async def call(message: Message) -> object:
         return await _awaited(callback(message))
 
     return call
 
 
-def _threaded(callback: Callable[[Any], object], threads: WorkerThreads) -> Call:
+def _threaded(callback: Callable[[Any], object], threads: WorkerThreads) -> _Call:
     async def call(message: Message) -> object:
         return await _awaited(await threads.run(callback, message))
 
     return call
 
 
-def _wrapped(middleware: Middleware, call_next: CallNext) -> Call:
+def _wrapped(middleware: Middleware, call_next: CallNext) -> _Call:
     if _is_async(middleware):
         # Its own coroutine: one in between would cost each message as much as the middleware.
         return lambda message: middleware(message, call_next)

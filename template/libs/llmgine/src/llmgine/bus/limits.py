@@ -192,18 +192,17 @@ class Limiter:
         self.watch(run)
         return run
 
-    def release(self, frame: Frame, place: Place) -> Run | None:
-        """End the limit of a handler that has ended; None if it has none (any more)."""
+    def release(self, frame: Frame, place: Place) -> None:
+        """End the limit of a handler that has ended, if it has one (still)."""
         run = self._runs.pop(frame, None)
         if run is None:
-            return None
+            return
         self.forget(run)
         frame.clock = None
         running = self._places[place]
         running.discard(run)
         if not running:
             del self._places[place]
-        return run
 
     # -- Until when
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import singledispatchmethod
 from types import AsyncGeneratorType
 from typing import Generic, TypeVar
@@ -158,13 +158,17 @@ class ResponseBuilder:
         """
         start, end = self._start, self._end
         return LLMResponse(
-            **asdict(start),
             message=ChatMessage(role="assistant", parts=self._parts(), id=end.message_id),
+            id=start.id,
+            model=start.model,
+            provider=start.provider,
             finish_reason=end.finish_reason if self.finished else unfinished,
             finish_raw=end.finish_raw,
             stop_sequence=end.stop_sequence,
             usage=self._usage,
             service_tier=end.service_tier,
+            created=start.created,
+            request_id=start.request_id,
             provider_data=end.provider_data,
         )
 
