@@ -502,7 +502,74 @@ async def test_an_awaitable_of_a_plain_tool_shares_its_limit(tools: ToolManager)
     assert (await run(tools, begin, timeout=0.05)).error_code == "timeout"
 
 
+def cancelling() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()
+
+
+async def test_a_tools_own_limits_and_groups_are_its_own_business(tools: ToolManager) -> None:
+    async def limited() -> str:
+        try:
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            return "own limit"
+        return "never"
+
+    async def break_down() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("secret")
+
+    async def grouped() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(break_down())
+            await asyncio.Event().wait()
+
+    assert (await run(tools, limited)).content == "own limit"
+    assert (await run(tools, grouped)).error_code == "failed"
+    assert cancelling() == 0
+
+
+async def test_a_limit_leaves_no_trace_in_the_callers_task(tools: ToolManager) -> None:
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def swallow() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "late"
+        return "never"
+
+    assert (await run(tools, hang, timeout=0.01)).error_code == "timeout"
+    assert (await run(tools, swallow, timeout=0.01)).error_code == "timeout"
+    assert cancelling() == 0
+    await asyncio.sleep(0)
+
+
 # -- Cancellation
+
+
+async def test_a_tool_can_t_keep_its_caller_from_being_cancelled(
+    tools: ToolManager, told: RecordingPublisher
+) -> None:
+    started = asyncio.Event()
+
+    async def swallow() -> str:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "swallowed"
+        return "never"
+
+    task = asyncio.create_task(run(tools, swallow))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert one_result(told).error_code == "cancelled"
 
 
 @pytest.mark.parametrize("plain", [False, True])
