@@ -63,6 +63,10 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         # The environment of this test run is not the one of the projects that it makes.
         patch.delenv("VIRTUAL_ENV", raising=False)
+        if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+            # Without bytecode every start of a program compiles whatever it imports.
+            patch.delenv("PYTHONDONTWRITEBYTECODE")
+            patch.setenv("PYTHONPYCACHEPREFIX", str(home / "bytecode"))
         if versions := _pyenv_versions():
             patch.setenv("PYENV_VERSION", versions)
         for name in [name for name in os.environ if name.startswith("LLMGINE_")]:
