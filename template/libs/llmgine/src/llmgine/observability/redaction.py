@@ -132,7 +132,8 @@ _VALUE = re.compile(
 _LINE_VALUE = re.compile(
     r"\\+\"(?:[^\"\\]|\\(?!\"))*\\+\"|\"[^\"\r\n]*\"?|'[^'\r\n]*'?|[^\r\n\"']+"
 )
-_HARMLESS = frozenset({"none", "null", "true", "false", "str", REDACTED})
+# The last one since a value without quotes ends before a bracket.
+_HARMLESS = frozenset({"none", "null", "true", "false", "str", REDACTED, REDACTED[:-1]})
 _LONGEST_USER = 20
 
 
