@@ -13,9 +13,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from llmgine.bootstrap.layers import PREFIX, Layer, merged, problems, shape_of, shown
+from llmgine.bootstrap.layers import PREFIX, Layer, lines, merged, place, problems, shape_of, shown
 from llmgine.bootstrap.sources import Location, locate, read
-from llmgine.bootstrap.wording import lines, place
 from llmgine.errors import ConfigurationError
 from llmgine.settings import (
     BusSettings,

@@ -91,7 +91,7 @@ PROVIDERS = Room(
     setting="provider.name",
     package="llmgine.providers",
     answers={"local": "provider: local"},
-    helpers=frozenset({"observed", "samples", "scripted_answers"}),
+    helpers=frozenset({"observed", "scripted_answers"}),
 )
 STORES = Room(
     setting="context.store",
@@ -106,9 +106,6 @@ EXECUTORS = Room(
         {
             "approvals",
             "arguments",
-            "docstrings",
-            "driving",
-            "handing",
             "parameters",
             "results",
             "running",

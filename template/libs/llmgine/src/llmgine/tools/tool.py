@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import inspect
 import logging
+import marshal
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeAlias
+from functools import partial, wraps
+from typing import Any, TypeAlias
 
 from llmgine.contracts import ToolCall, ToolDefinition
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments
-from llmgine.tools.docstrings import described
-from llmgine.tools.parameters import ToolContext, parameters_of
+from llmgine.tools.parameters import ToolContext, described, parameters_of
 from llmgine.tools.schema import strict_form
 
-__all__ = ["NeedsApproval", "Tool", "made"]
+__all__ = ["NeedsApproval", "Shared", "Tool", "handed_out", "made"]
 
 NeedsApproval: TypeAlias = bool | Callable[[ToolCall], bool]
 
@@ -155,3 +155,60 @@ def _check_options(name: str, needs_approval: object, timeout: float | None) -> 
             f"tool {name!r}, needs_approval: expected a bool or a plain function, found a "
             "coroutine function, whose answer would always be yes"
         )
+
+
+# Definitions are asked for in every turn: copying them then would take ten times as long as
+# handing out what is copied when somebody first looks into it.
+
+
+class _Uncopied(dict[str, Any]):
+    """The inner part of a definition, for all who haven't looked yet."""
+
+    __slots__ = ("packed",)
+
+    packed: bytes
+
+
+class _Definition(dict[str, Any]):
+    """A definition; looking into it makes it the caller's own."""
+
+    __slots__ = ()
+
+
+class Shared(dict[str, Any]):
+    """A definition from which copies are made."""
+
+    def __init__(self, definition: ToolDefinition) -> None:
+        inner = _Uncopied(definition["function"])
+        inner.packed = marshal.dumps(dict(inner))
+        super().__init__(type="function", function=inner)
+
+
+_copy: Callable[[Mapping[str, Any]], Any] = _Definition
+
+
+def handed_out(definitions: Sequence[Shared]) -> list[ToolDefinition]:
+    """Return definitions that their taker may change."""
+    return list(map(_copy, definitions))
+
+
+def _looking(name: str) -> Callable[..., object]:
+    method: Callable[..., object] = getattr(dict, name)
+
+    @wraps(method)
+    def look(self: _Definition, *arguments: object) -> object:
+        plain = super(_Definition, self)
+        inner: object = plain.get("function")
+        if isinstance(inner, _Uncopied):
+            plain.__setitem__("function", marshal.loads(inner.packed))  # noqa: S302 - our own
+        return method(self, *arguments)
+
+    return look
+
+
+# `dict(...)` and `{**...}` look in by themselves, unless `__iter__` is another than dict's own.
+for _name in (
+    *("__getitem__", "__iter__", "__or__", "__ror__", "copy", "get"),
+    *("items", "pop", "popitem", "setdefault", "values"),
+):
+    setattr(_Definition, _name, _looking(_name))
