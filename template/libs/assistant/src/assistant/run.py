@@ -16,9 +16,9 @@ from llmgine.contracts import (
     ToolResult,
     Usage,
 )
-from llmgine.contracts.capabilities import capabilities_of
 from llmgine.contracts.history import INTERRUPTED, repaired
 from llmgine.contracts.llm import ToolChoice
+from llmgine.contracts.protocols import capabilities_of
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import StreamInterruptedError
 from llmgine.tools import ToolManager

@@ -26,9 +26,9 @@ from llmgine.contracts import (
     tell,
 )
 from llmgine.contracts.ambient import AMBIENT, Ambient
-from llmgine.contracts.capabilities import ProviderCapabilities, capabilities_of
 from llmgine.contracts.chat import TextPart
 from llmgine.contracts.error_info import ErrorInfo
+from llmgine.contracts.protocols import ProviderCapabilities, capabilities_of
 from llmgine.errors import QueueFullError, provider_error
 
 

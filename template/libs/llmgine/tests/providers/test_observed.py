@@ -26,7 +26,7 @@ from llmgine.contracts import (
     fold_stream,
 )
 from llmgine.contracts.ambient import AMBIENT, Ambient
-from llmgine.contracts.capabilities import ProviderCapabilities
+from llmgine.contracts.protocols import ProviderCapabilities
 from llmgine.errors import CallCancelledError, QueueFullError, RateLimitError
 from llmgine.providers import ObservedProvider, ScriptedProvider
 from llmgine.providers.scripted import BrokenStream

@@ -106,6 +106,8 @@ EXECUTORS = Room(
         {
             "approvals",
             "arguments",
+            "docstrings",
+            "driving",
             "parameters",
             "results",
             "running",

@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from llmgine.contracts.events import CommandResultEvent, CommandStartedEvent
-from llmgine.contracts.ids import new_id
-from llmgine.contracts.messages import Command, CommandResult, Message, Status
-from llmgine.contracts.metadata import NO_METADATA
+from llmgine.contracts.messages import NO_METADATA, Command, CommandResult, Message, Status, new_id
 
 __all__ = ["command_result", "command_started"]
 

@@ -13,8 +13,7 @@ from llmgine.bus.lane import Lane
 from llmgine.bus.registrar import EventT, HandlerT, Registrar
 from llmgine.bus.sessions import check_session_id
 from llmgine.contracts.ambient import AMBIENT, Ambient
-from llmgine.contracts.ids import new_id
-from llmgine.contracts.messages import Command, Event, Message, ResultT
+from llmgine.contracts.messages import Command, Event, Message, ResultT, new_id
 from llmgine.contracts.protocols import Handles, Registration
 from llmgine.errors import SessionClosedError, SessionMismatchError
 from llmgine.settings import BusSettings

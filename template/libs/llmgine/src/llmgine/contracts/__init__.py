@@ -5,11 +5,6 @@ by those who cross a boundary.
 """
 
 from llmgine.contracts.ambient import current_parent_id, current_session_id, paused_clock
-from llmgine.contracts.capabilities import (
-    DescribesCapabilities,
-    ProviderCapabilities,
-    capabilities_of,
-)
 from llmgine.contracts.chat import (
     ChatMessage,
     MediaPart,
@@ -43,7 +38,6 @@ from llmgine.contracts.events import (
     ToolExecuteStartedEvent,
 )
 from llmgine.contracts.history import repaired
-from llmgine.contracts.ids import new_id
 from llmgine.contracts.llm import (
     FinishReason,
     LLMChunk,
@@ -59,17 +53,20 @@ from llmgine.contracts.llm import (
     Usage,
     UsageUpdate,
 )
-from llmgine.contracts.messages import Command, CommandResult, Event, Message
+from llmgine.contracts.messages import Command, CommandResult, Event, Message, new_id
 from llmgine.contracts.protocols import (
     Bus,
     ContextStore,
+    DescribesCapabilities,
     LLMProvider,
     Middleware,
     ObservabilitySink,
+    ProviderCapabilities,
     Publisher,
     Registration,
     ResolvesApprovals,
     ToolExecutor,
+    capabilities_of,
 )
 from llmgine.contracts.publishing import tell
 from llmgine.contracts.stream import ResponseBuilder, closing, fold, fold_stream, unfold

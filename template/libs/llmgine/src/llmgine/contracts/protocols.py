@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
 from llmgine.contracts.chat import ChatMessage, ToolCall, ToolResult
@@ -14,15 +15,18 @@ __all__ = [
     "Bus",
     "CallNext",
     "ContextStore",
+    "DescribesCapabilities",
     "Handles",
     "LLMProvider",
     "Middleware",
     "ObservabilitySink",
     "Observer",
+    "ProviderCapabilities",
     "Publisher",
     "Registration",
     "ResolvesApprovals",
     "ToolExecutor",
+    "capabilities_of",
 ]
 
 EventT = TypeVar("EventT", bound=Event)
@@ -196,3 +200,38 @@ class ObservabilitySink(Protocol):
     def observe(self, event: Event) -> None:
         """Take note of an event: at once, in memory only, without raising."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProviderCapabilities:
+    """What requests a provider takes; it refuses others with `InvalidRequestError`.
+
+    Attributes:
+        tools: `LLMRequest.tools`, and tool calls and results in the history.
+        response_format: `LLMRequest.response_format`.
+        media: pictures, sound, films and documents in messages.
+    """
+
+    tools: bool = True
+    response_format: bool = True
+    media: bool = True
+
+
+@runtime_checkable
+class DescribesCapabilities(Protocol):
+    """A provider that says what it can do. One that doesn't is taken to do everything."""
+
+    @property
+    def capabilities(self) -> ProviderCapabilities:
+        """What this provider can do."""
+        ...
+
+
+def capabilities_of(provider: LLMProvider) -> ProviderCapabilities:
+    """Return what a provider says that it can do; everything where it says nothing.
+
+    Ask before offering tools: `tools = manager.get_tools() if capabilities_of(p).tools else []`.
+    """
+    if isinstance(provider, DescribesCapabilities):
+        return provider.capabilities
+    return ProviderCapabilities()

@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from llmgine.contracts import ChatMessage, LLMChunk, LLMProvider, LLMRequest, LLMResponse
-from llmgine.contracts.capabilities import ProviderCapabilities
 from llmgine.contracts.llm import StreamEnd, StreamStart
+from llmgine.contracts.protocols import ProviderCapabilities
 from llmgine.contracts.stream import ResponseBuilder, unfold
 from llmgine.errors import ConfigurationError, ScriptError, StreamInterruptedError
 from llmgine.providers.scripted_answers import answer, estimated_usage

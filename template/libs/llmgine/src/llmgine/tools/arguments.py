@@ -17,7 +17,8 @@ from pydantic_core import to_jsonable_python
 
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
-from llmgine.tools.parameters import Described, Parameter, ToolContext
+from llmgine.tools.docstrings import Described
+from llmgine.tools.parameters import Parameter, ToolContext
 from llmgine.tools.schema import JsonSchema, tidied, without_defaults
 
 __all__ = ["Arguments"]

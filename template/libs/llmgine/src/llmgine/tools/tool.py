@@ -15,7 +15,8 @@ from llmgine.contracts import ToolCall, ToolDefinition
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments
-from llmgine.tools.parameters import ToolContext, described, parameters_of
+from llmgine.tools.docstrings import described
+from llmgine.tools.parameters import ToolContext, parameters_of
 from llmgine.tools.schema import strict_form
 
 __all__ = ["NeedsApproval", "Shared", "Tool", "handed_out", "made"]

@@ -11,7 +11,7 @@ from threading import Event
 from time import monotonic
 
 from llmgine.contracts import LLMChunk, LLMProvider, LLMRequest, LLMResponse
-from llmgine.contracts.capabilities import ProviderCapabilities
+from llmgine.contracts.protocols import ProviderCapabilities
 from llmgine.contracts.stream import ResponseBuilder, closing, fold_stream
 from llmgine.errors import (
     ConfigurationError,
