@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from copier import run_copy
 
 from extensions.answers import Answers
-from tests.conftest import Render, git
+from tests.conftest import Render, commit, git
 from tests.tree import files
 
 pytestmark = pytest.mark.timeout(180)
@@ -74,16 +75,15 @@ def test_a_refusal_is_the_last_line_and_exit_status_1(template: Path, tmp_path: 
     assert not (tmp_path / "x").exists()
 
 
-def test_an_update_asks_nothing_and_says_what_to_look_at(template: Path, tmp_path: Path) -> None:
-    project = tmp_path / "my-app"
-    assert _copier("copy", "--defaults", "--vcs-ref=HEAD", template, project).returncode == 0
-    git(project, "init", "--quiet")
-    git(project, "add", "--all")
-    git(project, "commit", "--quiet", "--message", "Start")
-    done = _copier("update", "--defaults", "--vcs-ref=HEAD", project)
+def test_an_update_asks_nothing_and_says_what_to_look_at(
+    project: Callable[[Answers], Path],
+) -> None:
+    folder = project(Answers())
+    commit(folder, "Start")
+    done = _copier("update", "--defaults", "--vcs-ref=HEAD", folder)
     assert done.returncode == 0, done.stderr
     assert "uv run just check" in done.stderr
-    assert git(project, "status", "--porcelain") == ""
+    assert git(folder, "status", "--porcelain") == ""
 
 
 @pytest.mark.heavy
