@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from assistant.calculator import calculate
-from assistant.clock import current_time
 from assistant.files import FileReader
+from assistant.tools import current_time
 from hypothesis import given
 from hypothesis import strategies as st
 from llmgine.errors import ToolError

@@ -5,8 +5,8 @@ async with app, BusSession(bus=app.bus) as session:
     result = await session.execute(RunTurn(text="Hello"))
 """
 
+from assistant.files import AssistantConfig, AssistantSettings
 from assistant.service import register
-from assistant.settings import AssistantConfig, AssistantSettings
 from assistant.tools import toolbox
 from assistant.turn import EmptyTurnError, RunTurn, TurnResult
 
