@@ -343,7 +343,7 @@ EDITS: list[Callable[[Any, Any, Any], None]] = [
 ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.one_of(requests, chats, _messages_of(events.CommandResultEvent)), json_values, st.data())
 def test_tampered_data_is_read_or_refused(
     value: object, junk: JsonValue, data: st.DataObject

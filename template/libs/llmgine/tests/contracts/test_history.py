@@ -30,7 +30,7 @@ histories = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(histories)
 def test_every_call_is_answered_and_nothing_else(history: list[ChatMessage]) -> None:
     fixed = repaired(history)
@@ -47,7 +47,7 @@ def test_every_call_is_answered_and_nothing_else(history: list[ChatMessage]) -> 
         assert sorted(answer.tool_call_id for answer in answers) == called
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(histories)
 def test_repairing_twice_changes_nothing_more(history: list[ChatMessage]) -> None:
     fixed = repaired(history)

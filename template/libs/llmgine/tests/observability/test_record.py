@@ -249,8 +249,9 @@ def test_cycles_depth_and_size_are_cut_and_marked() -> None:
     wide: object = [0]
     for _ in range(60):
         wide = [wide, wide]
-    assert "$truncated" in json.dumps(to_record(Any_(value=wide)))
-    assert decoded(EventEncoder(orjson.dumps, content=True).encode(Any_(value=wide)))
+    line = EventEncoder(orjson.dumps, content=True).encode(Any_(value=wide))
+    assert b"$truncated" in line
+    assert decoded(line)
     assert shown(["x" * 2_000_000]) == [{"$truncated": "x" * 2**20, "length": 2_000_000}]
     assert isinstance(shown(10**5000), dict)
     assert isinstance(shown(b"x" * 2_000_000), dict)
