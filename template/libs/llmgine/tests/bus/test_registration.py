@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from llmgine.bus import MessageBus
-from llmgine.bus.lifecycle import command_result, command_started
+from llmgine.bus.report import command_result, command_started
 from llmgine.contracts import (
     Command,
     CommandResult,

@@ -12,8 +12,8 @@ from llmgine.bus.core import Core
 from llmgine.bus.frames import CommandFrame, HandlerCoroutine, enclosing, inside_bus, inside_place
 from llmgine.bus.handlers import Handler, check_message_type, check_timeout
 from llmgine.bus.lane import Lane
-from llmgine.bus.lifecycle import command_result, command_started
 from llmgine.bus.registry import NOBODY, Audience
+from llmgine.bus.report import command_result, command_started
 from llmgine.contracts.ambient import AMBIENT, NOWHERE
 from llmgine.contracts.messages import Command, Event, ResultT, Status
 from llmgine.errors import (
