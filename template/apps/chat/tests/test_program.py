@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from chat.__main__ import main
+from chat.cli import main
 
 # Not every project has this store.
 needs_sqlite = pytest.mark.skipif(
     find_spec("llmgine.context.sqlite") is None, reason="conversations end with the process"
 )
-COMMAND = [sys.executable, "-m", "chat"]
+COMMAND = [sys.executable, "-m", "chat.cli"]
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def test_closed_streams_are_survived(
 ) -> None:
     once = "" if closed == "<&-" else "--once Hi"
     done = subprocess.run(  # noqa: S602 - only a shell closes streams
-        f"{sys.executable} -m chat {once} {closed}",
+        f"{sys.executable} -m chat.cli {once} {closed}",
         shell=True,
         cwd=folder,
         env=environment,

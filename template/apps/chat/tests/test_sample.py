@@ -17,7 +17,7 @@ def build(config):
 def test_one_question_one_answer(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PROVIDER)
     done = subprocess.run(
-        [sys.executable, "-m", "chat", "--provider", "mine:build", "--once", "I am Ada."],
+        [sys.executable, "-m", "chat.cli", "--provider", "mine:build", "--once", "I am Ada."],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -48,7 +48,7 @@ def terminal(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
     def start(*arguments: str, size: tuple[int, int] = (40, 120), **more: str) -> Child:
         child = spawn(
             sys.executable,
-            ["-m", "chat", *arguments],
+            ["-m", "chat.cli", *arguments],
             cwd=str(folder),
             env={**environment, **more},
             encoding="utf-8",

@@ -118,3 +118,7 @@ def _piped() -> str:
     if sys.stdin.isatty():
         sys.stderr.write("Type a message; Ctrl-D sends it.\n")
     return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,9 +6,9 @@ async with app, BusSession(bus=app.bus) as session:
 """
 
 from assistant.files import AssistantConfig, AssistantSettings
+from assistant.run import EmptyTurnError, RunTurn, TurnResult
 from assistant.service import register
 from assistant.tools import toolbox
-from assistant.turn import EmptyTurnError, RunTurn, TurnResult
 
 __all__ = [
     "AssistantConfig",

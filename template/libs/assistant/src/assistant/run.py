@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmgine.contracts import (
     ChatMessage,
+    Command,
     ContextStore,
+    FinishReason,
     LLMProvider,
     LLMRequest,
     LLMResponse,
@@ -20,12 +22,61 @@ from llmgine.contracts.history import INTERRUPTED, repaired
 from llmgine.contracts.llm import ToolChoice
 from llmgine.contracts.protocols import capabilities_of
 from llmgine.contracts.stream import ResponseBuilder, closing
-from llmgine.errors import StreamInterruptedError
+from llmgine.errors import LlmgineError, StreamInterruptedError
 from llmgine.tools import ToolManager
 
-from assistant.turn import TurnResult
+__all__ = ["MAX_ROUNDS", "EmptyTurnError", "RunTurn", "Turn", "TurnParts", "TurnResult"]
 
-__all__ = ["MAX_ROUNDS", "Turn", "TurnParts"]
+
+class EmptyTurnError(LlmgineError, ValueError):
+    """Raised by `RunTurn` when there is nothing but white space to answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnResult:
+    """How a turn went.
+
+    Attributes:
+        text: the answer's text.
+        finish_reason: why the last answer ended; `length` means that it was cut off.
+        usage: the tokens of all the turn's model calls.
+        tool_results: what came of the tools that the model called, in order.
+    """
+
+    text: str
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+    tool_results: tuple[ToolResult, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTurn(Command[TurnResult]):
+    """Answer a user's message in the session that the command belongs to.
+
+    The answer's pieces are published as `LLMChunkEvent`s while it comes, and the conversation is
+    kept in the application's context store. A turn has no time limit; cancel it to end it early.
+    Turns of one session run one after the other, in the order in which they were asked for.
+
+    What the history keeps:
+
+    - a finished turn: the user's message, each answer, each tool result;
+    - one that was cut off, or killed, while tools ran: the calls, whose missing results later
+      requests stand in for;
+    - one that was cancelled, or broke off, in the midst of an answer: the text that had come;
+    - one that ended before the model had said anything: nothing, as if it had not been asked for.
+
+    Raises:
+        EmptyTurnError: the text is blank.
+        SessionClosedError: the command belongs to no session.
+        WouldDeadlockError: asked for from inside a turn of the same session.
+        ProviderError: the model call failed; `retryable` says whether another may succeed.
+
+    Attributes:
+        text: the user's message.
+    """
+
+    text: str
+
 
 MAX_ROUNDS = 8
 """How often a model may call tools in one turn before it has to answer."""

@@ -14,8 +14,7 @@ from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
 from llmgine.errors import SessionClosedError, WouldDeadlockError
 
-from assistant.run import Turn, TurnParts
-from assistant.turn import EmptyTurnError, RunTurn, TurnResult
+from assistant.run import EmptyTurnError, RunTurn, Turn, TurnParts, TurnResult
 
 __all__ = ["Assistant", "register"]
 
