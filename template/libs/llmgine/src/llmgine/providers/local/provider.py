@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from threading import Event
-from time import monotonic
 
 from llmgine.contracts import LLMChunk, LLMProvider, LLMRequest, LLMResponse
 from llmgine.contracts.protocols import ProviderCapabilities
@@ -33,25 +31,21 @@ class _Answer:
 
     def __init__(self, timeout: float | None) -> None:
         self.stop = Event()
-        self._end = math.inf if timeout is None else monotonic() + timeout
         self._loop = asyncio.get_running_loop()
+        self._end = None if timeout is None else self._loop.time() + timeout
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue()
 
     def on_piece(self, piece: Piece) -> bool:
         """Hand a piece over; return whether the model should stop."""
-        self._hand_over(piece)
+        self.hand_over(piece)
         return self.stop.is_set()
 
-    def on_end(self, _: object) -> None:
-        self._hand_over(None)
-
-    def _hand_over(self, piece: Piece | None) -> None:
+    def hand_over(self, piece: Piece | None) -> None:
         if self.stop.is_set():
             return
         try:
             self._loop.call_soon_threadsafe(self._pieces.put_nowait, piece)
-        except RuntimeError:
-            # The loop is closed: nobody is left to read.
+        except RuntimeError:  # the loop is closed: nobody is left to read
             self.stop.set()
 
     async def next(self) -> Piece | None:
@@ -60,8 +54,8 @@ class _Answer:
         Raises:
             TimeoutError: the time for the whole answer is over.
         """
-        left = None if self._end == math.inf else max(0.0, self._end - monotonic())
-        return await asyncio.wait_for(self._pieces.get(), left)
+        async with asyncio.timeout_at(self._end):
+            return await self._pieces.get()
 
 
 class LocalProvider:
@@ -116,7 +110,7 @@ class LocalProvider:
         answer = _Answer(request.timeout)
         builder = ResponseBuilder()
         running = self._model.generate(body_of(request), answer.on_piece, answer.stop)
-        running.add_done_callback(answer.on_end)
+        running.add_done_callback(lambda _: answer.hand_over(None))
         finish = ""
         try:
             while (piece := await answer.next()) is not None:
@@ -154,8 +148,7 @@ def build(settings: ProviderSettings) -> LLMProvider:
     Raises:
         ConfigurationError: as `LocalProvider`, or an option isn't known or no number of tokens.
     """
-    unknown = sorted(settings.options.keys() - {"context_tokens"})
-    if unknown:
+    if unknown := sorted(settings.options.keys() - {"context_tokens"}):
         raise ConfigurationError(
             f"provider.options.{unknown[0]}: the local provider knows only `context_tokens`"
         )
