@@ -15,6 +15,7 @@ __all__ = [
     "Tally",
     "blocks_kept",
     "columns",
+    "direct_await",
     "markdown",
     "put_between",
     "take_turns",
@@ -100,6 +101,26 @@ async def take_turns(subjects: Sequence[Subject], rounds: int) -> None:
             gc.collect()
     finally:
         gc.unfreeze()
+
+
+@dataclass(frozen=True)
+class _Word:
+    """A message of one field."""
+
+    number: int
+
+
+async def direct_await() -> float:
+    """Return F: the nanoseconds of one direct await of a handler, its message built."""
+    tally = Tally()
+
+    async def run(operations: int) -> None:
+        for number in range(operations):
+            await tally.hear(_Word(number))
+
+    subject = Subject("direct", "no bus", 1000, run, lambda: tally.count)
+    await take_turns([subject], 30)
+    return subject.best
 
 
 async def blocks_kept(subject: Subject, operations: int) -> float:
