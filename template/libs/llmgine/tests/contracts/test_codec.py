@@ -16,7 +16,7 @@ import pytest
 from llmgine.contracts import codec
 from llmgine.contracts.ambient import AMBIENT, Ambient
 from llmgine.contracts.chat import ChatMessage, JsonObject, JsonValue, OpaquePart, TextPart
-from llmgine.contracts.codec import decode, encode, register
+from llmgine.contracts.codec import NEWER, decode, encode, register
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import CommandResultEvent, SessionEndEvent
 from llmgine.contracts.llm import Usage
@@ -386,3 +386,15 @@ def test_what_cannot_be_registered_is_refused() -> None:
             register(Unregistered, name=name)
     with pytest.raises(CodecError, match="single class"):
         register(Point, Node, name="Both")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("data", [{"type": "Newer", "v": {1}}, {"type": "Newer", "v": object()}])
+def test_a_newer_part_that_is_no_json_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(CodecError, match="can't encode OpaquePart"):
+        encode(OpaquePart(provider=NEWER, data=data))
+
+
+@pytest.mark.parametrize("tag", ["TextPart", "$map", "ErrorInfo"])
+def test_a_newer_part_with_a_known_name_stays_what_it_is(tag: str) -> None:
+    part = OpaquePart(provider=NEWER, data={"type": tag, "bad": 1})
+    assert decode(encode(part)) == part

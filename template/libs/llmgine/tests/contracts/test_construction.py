@@ -42,7 +42,22 @@ class Shadowing(Event):
     session_id: str | None = "fixed"
 
 
-for _kind in (Quick, QuickSlots, Shadowing):
+@dataclass
+class Maker:
+    """A factory that can't be a key."""
+
+    value: int
+
+    def __call__(self) -> int:
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made(Event):
+    number: int = field(default_factory=Maker(7))
+
+
+for _kind in (Quick, QuickSlots, Shadowing, Made):
     quicken(_kind)
 
 KINDS = (Plain, Quick, QuickSlots)
@@ -103,6 +118,11 @@ def test_wrong_arguments_are_refused_by_name(kind: Callable[..., object]) -> Non
 def test_a_default_that_hides_a_slot_is_kept() -> None:
     assert Shadowing().session_id == "fixed"
     assert Shadowing(session_id="own").session_id == "own"
+
+
+def test_any_callable_may_be_a_default_factory() -> None:
+    assert "_ABSENT" in Made.__init__.__code__.co_names
+    assert (Made().number, Made(number=1).number) == (7, 1)
 
 
 async def test_what_is_ambient_is_taken_on() -> None:

@@ -21,7 +21,10 @@ _ABSENT = object()
 # What the constructor of a frozen dataclass closes over, and no other function does.
 _GENERATED = "__dataclass_builtins_object__"
 
-_AROUND = {current_session_id: "_around.session_id", current_parent_id: "_around.parent_id"}
+_AROUND = (
+    (current_session_id, "_around.session_id"),
+    (current_parent_id, "_around.parent_id"),
+)
 
 
 def quicken(kind: type) -> None:
@@ -57,7 +60,7 @@ def _is_plain(kind: type, generated: FunctionType) -> bool:
 def _lines(members: tuple[Field[Any], ...], kind: type, scope: dict[str, Any]) -> Iterator[str]:
     """Yield the constructor's lines, and put what they name into `scope`."""
     yield f"def __init__(_self, *, {', '.join(_argument(each, scope) for each in members)}):"
-    if any(each.default_factory in _AROUND for each in members):
+    if any(_ambient_value(each) for each in members):
         yield "_around = _ambient()"
     for each in members:
         setter = _setter(kind, each.name, scope)
@@ -78,8 +81,13 @@ def _argument(member: Field[Any], scope: dict[str, Any]) -> str:
 def _value(member: Field[Any]) -> str:
     if member.default_factory is MISSING:
         return member.name
-    made = _AROUND.get(member.default_factory, f"_make_{member.name}()")
+    made = _ambient_value(member) or f"_make_{member.name}()"
     return f"{made} if {member.name} is _ABSENT else {member.name}"
+
+
+def _ambient_value(member: Field[Any]) -> str | None:
+    factory = member.default_factory  # which may be anything that can be called, and no key
+    return next((value for known, value in _AROUND if known is factory), None)
 
 
 def _setter(kind: type, name: str, scope: dict[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import os
 import sqlite3
 import stat
@@ -38,6 +40,7 @@ INSERT INTO messages VALUES ('', 's', 1, '{"type":"ChatMessage","role":"user","p
 INSERT INTO messages VALUES ('', 's', 2, '{"type":"ChatMessage","role":"assistant","parts":[{"type":"ToolCall","id":"1","name":"look","arguments":"{\"a\": 1","provider_data":null},{"type":"PartOfTomorrow","x":[1]}],"id":null,"name":null,"provider_data":null}', 1700000001.5);
 INSERT INTO messages VALUES ('', 's', 3, '{"type":"ChatMessage","role":"tool","parts":[{"type":"ToolResult","tool_call_id":"1","name":"look","content":[{"type":"TextPart","text":"seen","provider_data":null}],"is_error":true,"error_code":"x"}],"id":null,"name":null,"provider_data":null}', 1700000002.5);
 INSERT INTO messages VALUES ('t', 's', 1, '{"type":"ChatMessage","role":"user","parts":[],"id":null,"name":null,"provider_data":null}', 1700000003.5);
+PRAGMA application_id = 1819045223;
 PRAGMA user_version = 1;
 """  # noqa: E501
 OF_VERSION_1 = [
@@ -223,6 +226,43 @@ async def test_a_newer_file_is_refused_and_left_alone(old: Path) -> None:
     assert "update the project, or name another file" in text
     await store.close()
     assert read(old) == before
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "CREATE TABLE theirs (x)",
+        "CREATE TABLE messages (x)",
+        "CREATE TABLE theirs (x); PRAGMA user_version = 1",
+        "CREATE TABLE messages (x); PRAGMA user_version = 7",
+        "CREATE TABLE theirs (x); PRAGMA user_version = -1",
+    ],
+)
+async def test_another_program_s_database_is_refused_and_left_alone(
+    path: Path, script: str
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(script)
+    before = read(path)
+    store = SQLiteContextStore(path)
+    assert "database of another program" in await failure(store)
+    await store.close()
+    assert read(path) == before
+
+
+async def test_to_wait_for_ever_for_others_is_no_error(path: Path) -> None:
+    async with SQLiteContextStore(path, busy_timeout=math.inf) as store:
+        await store.add_message("s", user("a"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(store.add_message("s", user("b")))
+            await asyncio.wait((writing,), timeout=0.05)
+            assert not writing.done()
+            other.execute("ROLLBACK")
+        await writing
+    with pytest.raises(ConfigurationError, match="busy_timeout"):
+        SQLiteContextStore(path, busy_timeout=math.nan)
 
 
 # -- What is broken

@@ -93,6 +93,43 @@ sys.exit(status)
 """
 
 
+FORKED_ANEW = """
+store = SQLiteContextStore(path)
+asyncio.run(store.add_message("s", ChatMessage.user("a")))
+if not (pid := os.fork()):
+    for other in (store, SQLiteContextStore(path)):
+        try:
+            asyncio.run(other.get_context("s"))
+        except ContextStoreError as error:
+            assert "forked" in str(error)
+        else:
+            os._exit(1)
+    os._exit(0)
+status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+asyncio.run(store.close())
+if not (pid := os.fork()):
+    asyncio.run(SQLiteContextStore(path).add_message("s", ChatMessage.user("b")))
+    os._exit(0)
+sys.exit(status or os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+# It has read as well as written: two connections of one process.
+LONG_LIVED = """
+async def write():
+    store = SQLiteContextStore(path)
+    await store.add_message("s", ChatMessage.user("early"))
+    await store.get_context("s")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(20):
+        await store.add_message("s", ChatMessage.user(f"late {number}"))
+    print("acknowledged", flush=True)
+    sys.stdin.readline()
+
+asyncio.run(write())
+"""
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "context.db"
@@ -143,3 +180,25 @@ def test_a_full_disk_costs_no_more_than_what_was_refused(path: Path) -> None:
 def test_a_store_in_use_is_not_carried_over_a_fork(path: Path) -> None:
     run(FORKED, path)
     assert texts(path, "s") == ["a", "c"]
+
+
+def test_a_store_that_closes_takes_nothing_from_one_that_lives(path: Path) -> None:
+    arguments = [sys.executable, "-c", START + LONG_LIVED, str(path)]
+    with subprocess.Popen(  # noqa: S603
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert texts(path, "s") == ["early"]
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "acknowledged\n"
+        assert len(texts(path, "s")) == 21
+        process.kill()
+    assert texts(path, "s") == ["early", *(f"late {number}" for number in range(20))]
+
+
+def test_a_file_that_was_open_at_a_fork_is_refused_in_the_child(path: Path) -> None:
+    run(FORKED_ANEW, path)
+    assert texts(path, "s") == ["a", "b"]

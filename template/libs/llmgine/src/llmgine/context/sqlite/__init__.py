@@ -63,6 +63,9 @@ class SQLiteContextStore:
     conversations, and windows that don't reach back to it, are read as ever, and `salvage` returns
     the rest of its conversation. Whatever else fails on disk is a `ContextStoreError`.
 
+    The event loop never waits for the disk. But messages of several megabytes hold the interpreter
+    while they are turned into JSON: give pictures and films by `url` or `file_id`.
+
     Args:
         path: the file; it and its folder are made on first use, for their owner alone.
         publisher: who is told of changes.
@@ -129,12 +132,15 @@ class SQLiteContextStore:
     async def get_context(self, session_id: str, *, last: int | None = None) -> list[ChatMessage]:
         """Return the messages, oldest first; with `last` about that many from the end.
 
-        A window is read from the end: its cost doesn't grow with the conversation.
+        A window is read from the end, so its cost doesn't grow with the conversation, unless it
+        holds a result without a call, which is looked for all the way back.
 
         Raises:
             CorruptRowError: one of them can't be read.
             ValueError: `last` is negative.
         """
+        if last is not None and last < 0:
+            raise ValueError(f"last must be 0 or more, not {last}")
 
         def read(db: Connection) -> list[ChatMessage]:
             found: list[ChatMessage] = []
@@ -189,7 +195,8 @@ class SQLiteContextStore:
             if not 0 <= end <= version:
                 raise ContextStoreError(f"at: expected a version from 0 to {version}, found {at}")
             key = self._tenant, session_id
-            return _change(db, _FORK, (new_session_id, time.time(), *key, end))
+            _change(db, _FORK, (new_session_id, time.time(), *key, end))
+            return end
 
         return await self._writer.run(copy)
 

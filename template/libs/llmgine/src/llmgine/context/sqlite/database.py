@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import TypeVar
 
-from llmgine.errors import ContextStoreError, LlmgineError
+from llmgine.errors import ConfigurationError, ContextStoreError, LlmgineError
 
 __all__ = ["MIGRATIONS", "Connection", "DatabaseFile", "Worker"]
 
@@ -34,6 +35,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What leads from each version of the schema to the next; released ones never change."""
 
+# "llmg", by which a file of ours is told from other programs' databases.
+_APPLICATION_ID = 0x6C6C6D67
+_STATE = """
+    SELECT user_version, application_id, EXISTS (SELECT 1 FROM sqlite_master)
+    FROM pragma_user_version, pragma_application_id
+"""
+# SQLite counts milliseconds in 32 bits.
+_LONGEST_WAIT = 2_000_000.0
 _MOST_VERSIONS = 10_000
 _WAL_LIMIT = 64 * 1024 * 1024
 
@@ -47,6 +56,14 @@ _REMEDIES = {
 }
 
 
+# SQLite's locks belong to a process, but it believes them inherited by a fork: a file that was
+# open then can't be used safely in the child, not even by a connection of its own.
+_open_files: dict[int, str] = {}
+_inherited: set[str] = set()
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=lambda: _inherited.update(_open_files.values()))
+
+
 class Connection(sqlite3.Connection):
     """A connection that remembers how far the conversations are.
 
@@ -56,9 +73,15 @@ class Connection(sqlite3.Connection):
     """
 
     def __init__(self, path: Path, *, timeout: float) -> None:
-        super().__init__(path, timeout=timeout, isolation_level=None)
+        super().__init__(path, timeout=min(timeout, _LONGEST_WAIT), isolation_level=None)
+        _open_files[id(self)] = os.path.realpath(path)
         self.versions: dict[str, int] = {}
         self._seen = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        super().close()
+        _open_files.pop(id(self), None)
 
     def begin(self, statement: str) -> None:
         """Start a transaction, and forget what somebody else may have changed."""
@@ -73,15 +96,23 @@ class DatabaseFile:
     """A database file, and how it is opened."""
 
     def __init__(self, path: Path, synchronous: str, busy_timeout: float) -> None:
+        if not busy_timeout >= 0:
+            raise ConfigurationError(
+                f"busy_timeout: expected a number from 0 up, found {busy_timeout}"
+            )
         self._path = path
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
 
     def connect(self) -> Connection:
         """Open the file, at the present version of the schema; make it where there is none."""
+        if os.path.realpath(self._path) in _inherited:
+            raise self.forked()
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite would make the file readable for all; those beside it take their mode from it.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        # One that is there isn't opened: to close it would drop all locks that this process has.
+        with suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with ExitStack() as stack:
             db = Connection(self._path, timeout=self._busy_timeout)
             stack.callback(db.close)
@@ -95,14 +126,19 @@ class DatabaseFile:
             return db
 
     def _steps_left(self, db: Connection) -> tuple[tuple[str, ...], ...]:
-        version = int(db.execute("PRAGMA user_version").fetchone()[0])
+        version, application, used = db.execute(_STATE).fetchone()
+        if used and application != _APPLICATION_ID:
+            raise ContextStoreError(
+                f"{self._path}: this is a database of another program: name another file as "
+                "`context.path`"
+            )
         if version > len(MIGRATIONS):
             raise ContextStoreError(
                 f"{self._path}: a newer llmgine wrote this file (schema {version}; this one knows "
                 f"up to {len(MIGRATIONS)}): update the project, or name another file as "
                 "`context.path`"
             )
-        return MIGRATIONS[version:]
+        return MIGRATIONS[version:] if used else MIGRATIONS
 
     def _share(self, db: Connection) -> None:
         """Let readers and a writer at the file at once, for good."""
@@ -122,8 +158,16 @@ class DatabaseFile:
         for step in self._steps_left(db):
             for statement in step:
                 db.execute(statement)
+        db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         db.execute("COMMIT")
+
+    def forked(self) -> ContextStoreError:
+        """Return the error for a process that was forked while the file was open."""
+        return ContextStoreError(
+            f"{self._path}: this process was forked while the file was open: open it after the "
+            "fork only, or start processes anew (`spawn`)"
+        )
 
     def explained(self, error: Exception) -> Exception:
         """Return what the caller of a failed job is told."""
@@ -136,7 +180,9 @@ class DatabaseFile:
 
 
 def _code(error: Exception) -> int:
-    """Return SQLite's own code; 0 where the error isn't from there."""
+    """Return SQLite's own code, or the one that fits an error of the system; else 0."""
+    if isinstance(error, OSError):
+        return sqlite3.SQLITE_CANTOPEN
     return int(vars(error).get("sqlite_errorcode", 0)) & 0xFF
 
 
@@ -231,9 +277,7 @@ class Worker:
                 thread.start()
                 self._thread, self._process = thread, os.getpid()
             elif self._process != os.getpid():
-                raise ContextStoreError(
-                    "the context store was in use before this process was forked: make one here"
-                )
+                raise self._file.forked()
             self._jobs.put(job)
 
     def _serve(self) -> None:

@@ -131,7 +131,7 @@ def encode(value: object) -> bytes:
     """
     try:
         data = _dumped(_write(value))
-    except (Misfit, ValueError, RecursionError) as error:
+    except (Misfit, TypeError, ValueError, RecursionError) as error:
         raise CodecError(f"can't encode {type(value).__qualname__}: {error}") from error
     if len(data) > MAX_BYTES:
         raise CodecError(f"{type(value).__qualname__} takes {len(data)} bytes, over {MAX_BYTES}")
@@ -271,8 +271,13 @@ def _name_of(value: object) -> str:
     return _names[kind]
 
 
+def _is_unknown(data: Mapping[str, JsonValue]) -> bool:
+    tag = data.get(TAG)
+    return _is_tag(tag) and tag[0] != "$" and tag not in _types and tag != _ERROR
+
+
 def _write_fields(value: object) -> JsonValue:
-    if isinstance(value, OpaquePart) and value.provider == NEWER and _is_tag(value.data.get(TAG)):
+    if isinstance(value, OpaquePart) and value.provider == NEWER and _is_unknown(value.data):
         return dict(value.data)
     written: dict[str, JsonValue] = {TAG: _name_of(value)}
     known = declared(type(value))
