@@ -9,8 +9,8 @@ import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# Pages on how to write a part, each with the part and its tests.
-PARTS = ("handlers", "stores", "tools")
+# The sections of one page on how to write a part, each with the part and its tests.
+PARTS = ("A tool", "A context store", "A handler")
 SETTINGS = """[pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
@@ -18,9 +18,12 @@ filterwarnings = error
 """
 
 
-def examples(page: str) -> list[str]:
-    found = EXAMPLE.findall((DOCS / f"{page}.md").read_text("utf-8"))
-    assert found, f"{page}.md has no example"
+def examples(page: str, section: str = "") -> list[str]:
+    text = (DOCS / f"{page}.md").read_text("utf-8")
+    if section:
+        text = text.split(f"\n## {section} of your own\n")[1].split("\n## ")[0]
+    found = EXAMPLE.findall(text)
+    assert found, f"{page}.md, {section}: no example"
     return found
 
 
@@ -30,16 +33,16 @@ def test_the_examples_of_the_concepts_page_are_one_program_that_runs(tmp_path: P
     subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=50)  # noqa: S603
 
 
-@pytest.mark.parametrize("page", PARTS)
-def test_the_part_that_a_page_shows_is_short(page: str) -> None:
-    assert len(examples(page)[0].splitlines()) < 60
+@pytest.mark.parametrize("part", PARTS)
+def test_the_part_that_is_shown_is_short(part: str) -> None:
+    assert len(examples("extending", part)[0].splitlines()) < 60
 
 
-def test_the_parts_that_the_pages_show_pass_their_tests(tmp_path: Path) -> None:
+def test_the_parts_that_are_shown_pass_their_tests(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(SETTINGS, "utf-8")
-    for page in PARTS:
-        module = tmp_path / f"test_{page}.py"
-        module.write_text("\n\n".join(examples(page)), "utf-8")
+    for number, part in enumerate(PARTS):
+        module = tmp_path / f"test_part_{number}.py"
+        module.write_text("\n\n".join(examples("extending", part)), "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(  # noqa: S603
         command, cwd=tmp_path, check=False, capture_output=True, text=True, timeout=50
