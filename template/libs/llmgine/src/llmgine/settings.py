@@ -198,7 +198,7 @@ class ToolSettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
-        _check(self, "timeout", "cancel_grace", "abandoned_threads", "approval_timeout", least=0)
-        _check(self, "concurrency", "threads", "max_depth", least=1)
+        _check(self, "timeout", "cancel_grace", "approval_timeout", least=0)
+        _check(self, "concurrency", "threads", "abandoned_threads", "max_depth", least=1)
         _check(self, "max_argument_bytes", least=2)
         _check(self, "max_result_bytes", least=256)
