@@ -13,20 +13,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import cycle
 from pathlib import Path
+from threading import Thread
 
-from llmgine.contracts import Event
+from llmgine.contracts import (
+    Command,
+    CommandResult,
+    CommandResultEvent,
+    CommandStartedEvent,
+    Event,
+)
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.observability.console import ConsoleEventHandler
 from llmgine.observability.jsonl import FileEventHandler
+from llmgine.observability.otel import OpenTelemetryEventHandler, Providers, build
 from llmgine.observability.redaction import may_hold_secret
-from llmgine.settings import ConsoleSettings, FileSettings, ObservabilitySettings
+from llmgine.settings import ConsoleSettings, FileSettings, ObservabilitySettings, OtelSettings
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
@@ -59,6 +72,13 @@ class Answered(Event):
     path: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ask(Command[str]):
+    """A command."""
+
+    name: str = "a name"
+
+
 @dataclass(frozen=True)
 class Case:
     """One thing to measure.
@@ -67,7 +87,7 @@ class Case:
         name: its row.
         emit: what is called again and again.
         settle: what waits until all of it is written.
-        limit: the highest total, in bare spans, that DESIGN allows.
+        limit: the highest total, or for a command the highest for its caller, in bare spans.
     """
 
     name: str
@@ -145,6 +165,67 @@ def _changing_case(name: str, handler: ObservabilityEventHandler) -> Case:
     return Case(name, lambda: handler.handle(next(events)), _nothing)
 
 
+def _command_case(
+    name: str,
+    handlers: list[ObservabilityEventHandler],
+    limit: float | None,
+    settle: Callable[[], object] | None = None,
+) -> Case:
+    client = ObservabilityClient(handlers, ObservabilitySettings(buffer_size=4 * _EVENTS))
+    command = _Ask(session_id="a-session")
+    started = CommandStartedEvent(command=command, session_id="a-session")
+    result = CommandResult(value="an answer", duration=0.1)
+    ended = CommandResultEvent(command=command, result=result, session_id="a-session")
+    loop = asyncio.new_event_loop()
+
+    def execute() -> None:
+        client.observe(started)
+        client.observe(ended)
+
+    return Case(name, execute, settle or (lambda: loop.run_until_complete(client.flush(60))), limit)
+
+
+def _otel(*, metrics: bool) -> OpenTelemetryEventHandler:
+    """Return a handler whose spans go the way of the bare span's."""
+    traces = TracerProvider(shutdown_on_exit=False)
+    traces.add_span_processor(BatchSpanProcessor(_NoExporter(), max_queue_size=4 * _EVENTS))
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    return OpenTelemetryEventHandler(
+        OtelSettings(metrics=metrics), Providers(traces=traces, metrics=meters)
+    )
+
+
+class _Receiver(BaseHTTPRequestHandler):
+    """A backend that takes everything."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def _sending(port: int) -> OpenTelemetryEventHandler:
+    endpoint = f"http://127.0.0.1:{port}"
+    return build(OtelSettings(endpoint=endpoint, metrics=False, logs=False, delay=60.0))
+
+
+def _backend_cases(stack: ExitStack) -> list[Case]:
+    """Return the same with a backend on loopback, and with one that never answers."""
+    healthy = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Receiver))
+    Thread(target=healthy.serve_forever, daemon=True).start()
+    stack.callback(healthy.shutdown)
+    stuck = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    port: int = stuck.getsockname()[1]
+    return [
+        _command_case("... to a live backend", [_sending(healthy.server_port)], None),
+        _command_case("... to a stuck one", [_sending(port)], None, _nothing),
+    ]
+
+
 def _cases(folder: Path) -> list[Case]:
     devnull = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - until the end
 
@@ -166,6 +247,13 @@ def _cases(folder: Path) -> list[Case]:
         _client_case("client + event file", [file("one.jsonl")]),
         _client_case("client + console", [console()]),
         _client_case("client + both", [console(), file("two.jsonl")]),
+        _command_case("OpenTelemetry: a command", [_otel(metrics=False)], 1.5),
+        _command_case("... with metrics", [_otel(metrics=True)], 2.0),
+        _command_case(
+            "... with console and file",
+            [_otel(metrics=True), console(), file("three.jsonl")],
+            3.0,
+        ),
     ]
 
 
@@ -185,8 +273,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--rounds", type=int, default=15, help="how often each case runs")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        cases = _cases(Path(folder))
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        cases = _cases(Path(folder)) + _backend_cases(stack)
         results = [Result() for _ in cases]
         for _ in range(options.rounds):
             for case, result in zip(cases, results, strict=True):

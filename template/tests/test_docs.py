@@ -11,6 +11,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The sections of one page on how to write a part, each with the part and its tests.
 PARTS = ("A tool", "A context store", "A handler")
+# Pages whose examples are a program; what an answer leaves out has no page.
+PROGRAMS = [page for page in ("concepts", "observability") if (DOCS / f"{page}.md").exists()]
 SETTINGS = """[pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
@@ -27,9 +29,10 @@ def examples(page: str, section: str = "") -> list[str]:
     return found
 
 
-def test_the_examples_of_the_concepts_page_are_one_program_that_runs(tmp_path: Path) -> None:
-    program = tmp_path / "concepts.py"
-    program.write_text("\n".join(examples("concepts")), "utf-8")
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_examples_of_a_page_are_one_program_that_runs(tmp_path: Path, page: str) -> None:
+    program = tmp_path / f"{page}.py"
+    program.write_text("\n".join(examples(page)), "utf-8")
     subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=50)  # noqa: S603
 
 

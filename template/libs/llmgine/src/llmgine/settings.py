@@ -19,6 +19,7 @@ __all__ = [
     "ContextSettings",
     "FileSettings",
     "ObservabilitySettings",
+    "OtelSettings",
     "ProviderSettings",
     "ToolSettings",
 ]
@@ -103,6 +104,51 @@ class FileSettings:
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
         _check(self, "max_bytes", "backups", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtelSettings:
+    """What is sent to an OpenTelemetry backend, and where it is; `OTEL_*` variables win.
+
+    Attributes:
+        enabled: whether the handler is attached at all.
+        endpoint: where OTLP is taken; for HTTP without the signal's path.
+        headers: sent with every request; kept out of `repr`, since a key may be among them.
+        protocol: `grpc` needs the extra `otlp`.
+        traces: send spans.
+        metrics: send measurements.
+        logs: send the events that are no span's as log records.
+        content: send prompts, completions, tool arguments and results.
+        service_name: the application's name.
+        queue_size: spans or log records that wait before the oldest is dropped and counted.
+        batch_size: how many of them go in one request.
+        delay: seconds that they wait for others at most.
+        metric_interval: seconds between two reports of the measurements.
+    """
+
+    enabled: bool = False
+    endpoint: str = "http://localhost:4318"
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
+    traces: bool = True
+    metrics: bool = True
+    logs: bool = True
+    content: bool = False
+    service_name: str = ""
+    queue_size: int = 2048
+    batch_size: int = 256
+    delay: float = 1.0
+    metric_interval: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant."""
+        if not self.endpoint.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"endpoint: expected http://host:port or https://..., found {self.endpoint!r}"
+            )
+        _check(self, "queue_size", "batch_size", least=1)
+        _check(self, "delay", least=0)
+        _check(self, "metric_interval", least=0.01)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, PROVIDERS, STORES, Room
+from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, OTEL, PROVIDERS, STORES, Room
 from llmgine.bus import MessageBus
 from llmgine.context.memory import InMemoryContextStore
 from llmgine.errors import ConfigurationError
@@ -34,6 +34,7 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
         (STORES, "sqlite", "store: sqlite"),
         (CONSOLE, "console", "handlers: console"),
         (FILE, "jsonl", "handlers: file"),
+        (OTEL, "otel", "handlers: otel"),
     ],
 )
 @pytest.mark.usefixtures("absent")
@@ -51,7 +52,7 @@ async def test_handlers_that_were_left_out_are_missed_only_where_settings_speak_
     plain = ApplicationConfig(settings_file=None)
     async with ApplicationBootstrap(plain, bus=MessageBus.isolated()) as app:
         assert app.observability.handlers == ()
-    for group in ("console", "file"):
+    for group in ("console", "file", "otel"):
         config = ApplicationConfig(settings_file=None, **{group: {"enabled": True}})
         with pytest.raises(ConfigurationError, match=f"{group}.enabled: .* is not part"):
             await ApplicationBootstrap(config, bus=MessageBus.isolated()).start()

@@ -16,7 +16,7 @@ from llmgine.settings import (
     ProviderSettings,
 )
 
-GROUPS = "bus, console, context, file, observability, provider, tools"
+GROUPS = "bus, console, context, file, observability, otel, provider, tools"
 WORKSPACE = "[tool.uv.workspace]\nmembers = []\n"
 
 

@@ -682,3 +682,41 @@ class Accounts(RuleBasedStateMachine):
 
 Accounts.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
 TestAccounts = Accounts.TestCase
+
+
+async def test_an_observer_may_deal_with_an_event_alone() -> None:
+    class Choosy(ObservabilityEventHandler):
+        def __init__(self) -> None:
+            self.observed: list[Event] = []
+            self.handled: list[Event] = []
+
+        def observe(self, event: Event) -> bool:
+            self.observed.append(event)
+            return isinstance(event, MetricEvent)
+
+        def handle(self, event: Event) -> None:
+            self.handled.append(event)
+
+    handler, other = Choosy(), Keeping()
+    client = ObservabilityClient([handler, other])
+    for number in range(50):
+        client.metric("m", number)
+        client.log("info", f"number {number}")
+        assert client.report().handlers[0].balanced
+    assert await client.flush(10)
+    assert len(handler.observed) == 100
+    assert {type(event) for event in handler.handled} == {LogEvent}
+    assert len(handler.handled) == 50
+    report = await client.stop(10)
+    assert [account.delivered for account in report.handlers] == [100, 100]
+
+
+async def test_a_handlers_own_accounts_stand_behind_its_report() -> None:
+    class Sending(Keeping):
+        def accounts(self) -> tuple[HandlerReport, ...]:
+            return (HandlerReport(handler="backend", emitted=3, delivered=1, failed=2),)
+
+    client = ObservabilityClient([Sending()])
+    report = await client.stop(10)
+    assert [account.handler for account in report.handlers] == ["Sending", "backend"]
+    assert report.lost == 2

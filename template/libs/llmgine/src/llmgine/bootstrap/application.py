@@ -219,6 +219,7 @@ class ApplicationBootstrap:
         with self.bus.collecting() as registered:
             stack.callback(_cancel_all, registered)
             self.bus.add_observer(observability.observe)
+            self._watch_bus(observability)
             self._answer_approvals()
             if self._setup is not None:
                 self._setup(self)
@@ -239,6 +240,12 @@ class ApplicationBootstrap:
         if isinstance(provider, ObservedProvider):
             return provider
         return ObservedProvider(provider, self.bus)
+
+    def _watch_bus(self, observability: ObservabilityClient) -> None:
+        watch, stats = observability.watch, self.bus.stats
+        watch("llmgine.bus.events.queued", "{event}", lambda: stats().events_queued)
+        watch("llmgine.bus.events.dropped", "{event}", lambda: stats().events_dropped, total=True)
+        watch("llmgine.bus.events.refused", "{event}", lambda: stats().events_refused, total=True)
 
     async def _stop_bus(self) -> None:
         report = await self.bus.stop()

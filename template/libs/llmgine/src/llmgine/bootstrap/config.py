@@ -22,6 +22,7 @@ from llmgine.settings import (
     ContextSettings,
     FileSettings,
     ObservabilitySettings,
+    OtelSettings,
     ProviderSettings,
     ToolSettings,
 )
@@ -44,6 +45,7 @@ class ApplicationConfig(BaseSettings):
     Attributes:
         console: the console handler.
         file: the JSON Lines handler.
+        otel: the OpenTelemetry handler.
         bus: limits of the bus.
         observability: limits of the observability client.
         provider: who answers.
@@ -57,6 +59,7 @@ class ApplicationConfig(BaseSettings):
 
     console: ConsoleSettings = ConsoleSettings()
     file: FileSettings = FileSettings()
+    otel: OtelSettings = OtelSettings()
     bus: BusSettings = BusSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     provider: ProviderSettings = ProviderSettings()

@@ -16,7 +16,17 @@ from pkgutil import iter_modules
 from llmgine.bootstrap.layers import shown
 from llmgine.errors import ConfigurationError
 
-__all__ = ["CONSOLE", "EXECUTORS", "FILE", "PROVIDERS", "STORES", "Build", "Room", "named_factory"]
+__all__ = [
+    "CONSOLE",
+    "EXECUTORS",
+    "FILE",
+    "OTEL",
+    "PROVIDERS",
+    "STORES",
+    "Build",
+    "Room",
+    "named_factory",
+]
 
 Build = Callable[..., object]
 
@@ -86,6 +96,9 @@ CONSOLE = Room(
 )
 FILE = Room(
     setting="file.enabled", package="llmgine.observability", answers={"jsonl": "handlers: file"}
+)
+OTEL = Room(
+    setting="otel.enabled", package="llmgine.observability", answers={"otel": "handlers: otel"}
 )
 PROVIDERS = Room(
     setting="provider.name",

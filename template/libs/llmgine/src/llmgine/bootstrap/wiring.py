@@ -12,7 +12,16 @@ from types import TracebackType
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from llmgine.bootstrap.config import ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, PROVIDERS, STORES, Room, named_factory
+from llmgine.bootstrap.parts import (
+    CONSOLE,
+    EXECUTORS,
+    FILE,
+    OTEL,
+    PROVIDERS,
+    STORES,
+    Room,
+    named_factory,
+)
 from llmgine.contracts import Publisher
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
@@ -148,7 +157,11 @@ class Maker:
 
     def _configured_handlers(self) -> Iterator[ObservabilityEventHandler]:
         config = self._config
-        rooms = ((CONSOLE, "console", config.console), (FILE, "jsonl", config.file))
+        rooms = (
+            (CONSOLE, "console", config.console),
+            (FILE, "jsonl", config.file),
+            (OTEL, "otel", config.otel),
+        )
         for room, file, settings in rooms:
             # What was left out of the project is missed only where the settings speak of it.
             wanted = room.has(file) or config.says(room.setting.partition(".")[0])

@@ -204,8 +204,8 @@ class Lifetime(Sessions):
             await busy[0].idle(commands=False)
 
     def stats(self) -> BusStats:
-        """Return the bus's numbers, as they are now."""
-        core, lanes = self._core, self._lanes.values()
+        """Return the bus's numbers, as they are now; for any thread."""
+        core, lanes = self._core, tuple(self._lanes.values())
         return BusStats(
             **asdict(core.counts),
             running=core.loop is not None and core.loop.is_running(),

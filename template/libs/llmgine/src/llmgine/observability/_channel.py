@@ -76,7 +76,7 @@ class Channel:
         self._idle = False
         self._in_hand = 0
         self._abandoned = False
-        self._emitted = self._delivered = self._unconfirmed = 0
+        self._emitted = self._observed = self._delivered = self._unconfirmed = 0
         self._overflowed = self._failed = self._stopped = 0
 
     # What the application's threads call
@@ -95,10 +95,19 @@ class Channel:
                 self._thread = None
                 self._failure_log.warn_aside(f"{self.name} has no thread", error)
 
-    def put(self, event: Event, kept: Event) -> None:
-        """Take one event: the observer sees it now, the handler gets `kept`, its copy."""
-        if self._observer is not None and not self._closed:
-            self._observe(self._observer, event)
+    def observe(self, event: Event) -> bool:
+        """Show one event to the observer; return whether that was all there was to do."""
+        if self._observer is None or self._closed or not self._observe(self._observer, event):
+            return False
+        with self._lock:
+            self._emitted += 1
+            self._observed += 1
+        if self._thread is None:  # in a forked process; it flushes and ends the handler
+            self.start()
+        return True
+
+    def put(self, kept: Event) -> None:
+        """Take one event, or rather its copy, for the handler's thread."""
         with self._lock:
             self._emitted += 1
             if self._closed:
@@ -120,18 +129,19 @@ class Channel:
         if self._thread is None:
             self.start()
 
-    def _observe(self, observer: Callable[[Event], None], event: Event) -> None:
+    def _observe(self, observer: Callable[[Event], bool | None], event: Event) -> bool:
         # What an observer emits goes to the buffers alone: an observer of its own events would
         # never come to an end.
         if _current.observing:
-            return
+            return False
         _current.observing = True
         try:
-            observer(event)
+            return observer(event) is True
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             self._failure_log.warn_aside(f"{self.name} failed to observe an event", error)
+            return False
         finally:
             _current.observing = False
 
@@ -174,7 +184,7 @@ class Channel:
             return HandlerReport(
                 handler=self.name,
                 emitted=self._emitted,
-                delivered=self._delivered,
+                delivered=self._observed + self._delivered,
                 overflowed=self._overflowed,
                 failed=self._failed,
                 stopped=self._stopped,
@@ -185,7 +195,7 @@ class Channel:
 
     def _request(self, action: Callable[[], bool]) -> Future[bool]:
         with self._lock:
-            request = _Request(self._emitted, action)
+            request = _Request(self._emitted - self._observed, action)
             if self._thread is None or self._abandoned:
                 request.done.set_result(not self._buffer)
                 return request.done

@@ -16,7 +16,7 @@ from llmgine.errors import ConfigurationError
 from llmgine.observability._channel import Channel
 from llmgine.observability._snapshot import snapshot
 from llmgine.observability._span import Span, emitting_parent_id
-from llmgine.observability.handler import ObservabilityEventHandler
+from llmgine.observability.handler import ObservabilityEventHandler, Reading
 from llmgine.observability.report import HandlerReport, ObservabilityReport
 from llmgine.settings import ObservabilitySettings
 
@@ -105,9 +105,11 @@ class ObservabilityClient:
         channels = self._channels
         if not channels or not event.observed:
             return
-        kept = snapshot(event)
+        kept: Event | None = None
         for channel in channels:
-            channel.put(event, kept)
+            if not channel.observe(event):
+                kept = snapshot(event) if kept is None else kept
+                channel.put(kept)
 
     def log(self, level: LogLevel, text: str, /, **attributes: AttributeValue) -> None:
         """Emit a line for the log."""
@@ -125,6 +127,11 @@ class ObservabilityClient:
         )
         self.observe(event)
 
+    def watch(self, name: str, unit: str, read: Reading, *, total: bool = False) -> None:
+        """Let the handlers there are report a number, as `ObservabilityEventHandler.watch` says."""
+        for handler in self.handlers:
+            handler.watch(name, unit, read, total=total)
+
     def span(self, name: str, /, **attributes: AttributeValue) -> AbstractContextManager[None]:
         """Measure a stretch of work: an event when the block is entered, another when it is left.
 
@@ -134,8 +141,11 @@ class ObservabilityClient:
         return Span(self, name, attributes)
 
     def report(self) -> ObservabilityReport:
-        """Return every handler's account as it is now."""
-        return ObservabilityReport(handlers=tuple(each.report() for each in self._channels))
+        """Return every handler's account as it is now, and those of what handlers send on."""
+        channels = self._channels
+        own = tuple(each.report() for each in channels)
+        sent = (account for each in channels for account in each.handler.accounts())
+        return ObservabilityReport(handlers=(*own, *sent))
 
     async def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything observed so far is dealt with; return whether it was in time."""

@@ -1,12 +1,18 @@
-"""What a handler of observed events is: one method to write, four more to use."""
+"""What a handler of observed events is: one method to write, six more to use."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 from llmgine.contracts.messages import Event
+from llmgine.observability.report import HandlerReport
 
-__all__ = ["ObservabilityEventHandler"]
+__all__ = ["ObservabilityEventHandler", "Reading"]
+
+Reading: TypeAlias = Callable[[], float]
+"""Returns a number as it is now, on any thread."""
 
 
 class ObservabilityEventHandler(ABC):
@@ -35,11 +41,11 @@ class ObservabilityEventHandler(ABC):
             Exception: the event counts as dropped, by reason of `failed`.
         """
 
-    def observe(self, event: Event) -> None:
+    def observe(self, event: Event) -> bool | None:
         """Take note of an event at once, where it happens: in the application's own task.
 
         Memory only: whatever time this takes, the application waits. The client calls it only
-        where a handler defines it; `handle` gets the event as well.
+        where a handler defines it; `handle` gets the event as well, unless this returns `True`.
         """
         del event
 
@@ -53,3 +59,21 @@ class ObservabilityEventHandler(ABC):
     def stop(self, timeout: float) -> None:
         """Let go of files and connections, within `timeout` seconds; nothing comes afterwards."""
         del timeout
+
+    def accounts(self) -> tuple[HandlerReport, ...]:
+        """Return what became of what this handler sends on to others, who have to confirm it.
+
+        They stand in the client's report behind the account of the handler itself.
+        """
+        return ()
+
+    def watch(self, name: str, unit: str, read: Reading, *, total: bool = False) -> None:
+        """Report a number now and then, where this handler reports measurements.
+
+        Args:
+            name: the measurement's name.
+            unit: its unit, as UCUM writes it.
+            read: returns the number, on any thread.
+            total: whether it only ever grows.
+        """
+        del name, unit, read, total
