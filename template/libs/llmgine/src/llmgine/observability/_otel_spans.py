@@ -13,13 +13,12 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from llmgine.contracts.ambient import current_parent_id
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.messages import Event, Message
 from llmgine.observability import _otel_names as names
-from llmgine.observability._guard import Caught, attempt
+from llmgine.observability._otel_errors import error_text, error_type, error_values
 from llmgine.observability._otel_values import Values, clean, nanoseconds
 
-__all__ = ["SpanTable", "error_type", "error_values", "remote"]
+__all__ = ["SpanTable", "remote"]
 
 _MAX_OPEN = 10_000
 _MAX_SEEN = 8
@@ -181,35 +180,11 @@ def _abandon(opened: _OpenSpan) -> None:
 def _record(opened: _OpenSpan, error: BaseException) -> None:
     span = opened.span
     span.set_attribute(names.ERROR_TYPE, error_type(error))
-    span.set_status(Status(StatusCode.ERROR, _text(error)))
+    span.set_status(Status(StatusCode.ERROR, error_text(error)))
     if not any(each is error for each in opened.seen):
         span.add_event(names.EXCEPTION, error_values(error))
     if opened.outer is not None:
         opened.outer.seen = (*opened.outer.seen[1 - _MAX_SEEN :], error)
-
-
-def _text(error: BaseException) -> str:
-    text = attempt(str, error)
-    return "" if isinstance(text, Caught) else clean(text)
-
-
-def error_type(error: BaseException) -> str:
-    """Return the name of an exception's class."""
-    if isinstance(error, ErrorInfo):
-        return clean(error.type)
-    kind = type(error)
-    module = kind.__module__
-    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
-
-
-def error_values(error: BaseException) -> Values:
-    """Return an exception as attributes."""
-    info = ErrorInfo.of(error)
-    return {
-        names.EXCEPTION_TYPE: clean(info.type),
-        names.EXCEPTION_MESSAGE: clean(info.message),
-        names.EXCEPTION_STACKTRACE: clean(info.traceback),
-    }
 
 
 def remote(metadata: Mapping[str, str], context: Context) -> Context:

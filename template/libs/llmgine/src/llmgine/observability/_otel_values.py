@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -12,8 +12,6 @@ from opentelemetry._logs import LoggerProvider
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
-from llmgine.contracts import chat
-from llmgine.contracts import events as kinds
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.events import AttributeValue
 from llmgine.contracts.messages import Event
@@ -23,8 +21,8 @@ from llmgine.observability.record import Record
 from llmgine.observability.redaction import hidden, is_secret_key, redact_text
 
 __all__ = [
-    "LONGEST", "Providers", "Values", "clean", "command", "event_name", "fields_of", "known",
-    "messages_text", "model_request", "model_response", "nanoseconds", "plain", "tool_call",
+    "LONGEST", "Providers", "Values", "clean", "event_name", "fields_of", "known", "nanoseconds",
+    "plain",
 ]  # fmt: skip
 
 Values: TypeAlias = dict[str, AttributeValue | tuple[str, ...]]
@@ -122,91 +120,3 @@ def event_name(kind: type[Event]) -> str:
 def nanoseconds(seconds: float) -> int | None:
     """Return a moment as OpenTelemetry counts; None where it can't be one."""
     return int(seconds * 1e9) if 0 <= seconds < 2**63 / 1e9 else None
-
-
-def command(event: kinds.CommandStartedEvent, name: str) -> Values:
-    """Return what is known of a command, by its class's name."""
-    values: Values = {
-        names.MESSAGING_SYSTEM: names.SCOPE,
-        names.MESSAGING_OPERATION: names.PROCESS,
-        names.MESSAGING_OPERATION_TYPE: names.PROCESS,
-        names.MESSAGING_DESTINATION: name,
-        names.MESSAGING_MESSAGE: clean(event.command.id),
-    }
-    if event.session_id:
-        session_id = clean(event.session_id)
-        values[names.CONVERSATION] = values[names.MESSAGING_CONVERSATION] = session_id
-    return values
-
-
-def tool_call(event: kinds.ToolExecuteStartedEvent) -> Values:
-    """Return what is known of a tool's call."""
-    values = {
-        names.OPERATION: names.EXECUTE_TOOL,
-        names.TOOL_NAME: event.call.name,
-        names.TOOL_CALL: event.call.id,
-        names.TOOL_TYPE: "function",
-        names.CONVERSATION: event.session_id,
-    }
-    return known(values)
-
-
-def model_request(event: kinds.LLMCallStartedEvent) -> Values:
-    """Return what is known of a model call when it begins."""
-    request = event.request
-    values: dict[str, AttributeValue | None] = {
-        names.OPERATION: names.CHAT,
-        names.PROVIDER: event.provider,
-        names.REQUEST_MODEL: request.model,
-        names.CONVERSATION: event.session_id,
-        names.MAX_TOKENS: request.max_output_tokens,
-        names.TEMPERATURE: request.temperature,
-        names.TOP_P: request.top_p,
-    }
-    return known(values)
-
-
-def model_response(event: kinds.LLMCallResultEvent) -> Values:
-    """Return what is known of a model call once it is over."""
-    found = known({names.FIRST_CHUNK: event.time_to_first_chunk})
-    if (response := event.response) is not None:
-        usage = response.usage
-        answer: dict[str, AttributeValue | None] = {
-            names.RESPONSE_MODEL: response.model,
-            names.RESPONSE_ID: response.id,
-            names.INPUT_TOKENS: usage.input_tokens,
-            names.OUTPUT_TOKENS: usage.output_tokens,
-            names.CACHE_READ_TOKENS: usage.cache_read_tokens,
-            names.CACHE_WRITE_TOKENS: usage.cache_write_tokens,
-        }
-        found |= known(answer)
-        found[names.FINISH_REASONS] = (clean(response.finish_reason),)
-    return found
-
-
-def messages_text(messages: Iterable[chat.ChatMessage]) -> str:
-    """Return messages as JSON in the conventions' form; of a long conversation the end."""
-    kept: list[JsonValue] = []
-    left = LONGEST
-    for message in reversed(tuple(messages)):
-        parts: list[JsonValue] = [_part(part) for part in message.parts]
-        left -= len(json.dumps(parts, ensure_ascii=False))
-        if kept and left < 0:
-            break
-        kept.append({"role": message.role, "parts": parts})
-    return clean(json.dumps(kept[::-1], ensure_ascii=False))
-
-
-def _part(part: chat.Part) -> JsonValue:
-    match part:
-        case chat.TextPart() | chat.ThinkingPart():
-            kind = "text" if isinstance(part, chat.TextPart) else "reasoning"
-            return {"type": kind, "content": clean(part.text)}
-        case chat.ToolCall():
-            arguments = clean(part.arguments)
-            return {"type": "tool_call", "id": part.id, "name": part.name, "arguments": arguments}
-        case chat.ToolResult():
-            answer = clean(part.text)
-            return {"type": "tool_call_response", "id": part.tool_call_id, "response": answer}
-        case _:
-            return {"type": type(part).__name__.removesuffix("Part").lower()}

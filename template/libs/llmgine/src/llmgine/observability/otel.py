@@ -9,22 +9,23 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import isfinite
 from typing import Any, Final
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram, Meter, Observation
 from opentelemetry.trace import SpanKind
 
 from llmgine.contracts import events as kinds
 from llmgine.contracts.messages import Event
 from llmgine.errors import CallCancelledError
+from llmgine.observability import _otel_attributes as attributes
 from llmgine.observability import _otel_names as names
 from llmgine.observability import _otel_values as said
-from llmgine.observability._otel_spans import SpanTable, error_type, error_values, remote
+from llmgine.observability._otel_errors import error_type, error_values
+from llmgine.observability._otel_meters import Meters
+from llmgine.observability._otel_spans import SpanTable, remote
 from llmgine.observability._otel_values import Providers
 from llmgine.observability.handler import ObservabilityEventHandler, Reading
 from llmgine.observability.record import to_record
@@ -36,78 +37,7 @@ __all__ = ["OpenTelemetryEventHandler", "Providers", "build"]
 _MAX_WAITING = 20_000
 _SHARE = 0.9  # of a limit; what is left of it is for the caller to conclude with
 _WITH_CONTENT = frozenset({"true", "1", "span_only", "event_only", "span_and_event"})
-_MAX_INSTRUMENTS = 1000
-_OF_A_CALL = names.OPERATION, names.PROVIDER, names.REQUEST_MODEL
 _SEVERITIES: Final[Mapping[str, str]] = {"warning": "WARN", "critical": "FATAL"}
-
-
-class _Meters:
-    """The instruments, under the published conventions' names.
-
-    Args:
-        meter: makes them.
-    """
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        timer = partial(
-            meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=names.SECONDS
-        )
-        self._process, self._tool = timer(names.PROCESS_DURATION), timer(names.TOOL_DURATION)
-        self._client = timer(names.CLIENT_DURATION)
-        self._first_chunk = timer(names.CLIENT_FIRST_CHUNK)
-        self._tokens = meter.create_histogram(
-            names.CLIENT_TOKENS, "{token}", explicit_bucket_boundaries_advisory=names.TOKENS
-        )
-        self._others: dict[tuple[str, str], Histogram] = {}
-
-    def command(self, name: str, duration: float, failure: str) -> None:
-        """Note a command that has ended."""
-        values = {
-            names.MESSAGING_SYSTEM: names.SCOPE,
-            names.MESSAGING_OPERATION: names.PROCESS,
-            names.MESSAGING_DESTINATION: name,
-        }
-        if failure:
-            values[names.ERROR_TYPE] = failure
-        self._process.record(duration, values)
-
-    def tool(self, name: str, duration: float, failure: str) -> None:
-        """Note a tool that has ended."""
-        self._tool.record(duration, said.known({names.TOOL_NAME: name, names.ERROR_TYPE: failure}))
-
-    def model(self, event: kinds.LLMCallResultEvent, begun: said.Values, failure: str) -> None:
-        """Note a model call that has ended."""
-        response = event.response
-        values = {name: begun[name] for name in _OF_A_CALL if name in begun}
-        if response is not None:
-            values |= said.known({names.RESPONSE_MODEL: response.model})
-            self._count(values, "input", response.usage.input_tokens)
-            self._count(values, "output", response.usage.output_tokens)
-        self._client.record(event.duration, values | said.known({names.ERROR_TYPE: failure}))
-        if event.time_to_first_chunk is not None:
-            self._first_chunk.record(event.time_to_first_chunk, values)
-
-    def _count(self, values: said.Values, kind: str, tokens: int | None) -> None:
-        if tokens is not None:
-            self._tokens.record(tokens, values | {names.TOKEN_TYPE: kind})
-
-    def watch(self, name: str, unit: str, read: Reading, *, total: bool) -> None:
-        """Have a number read whenever measurements are collected."""
-        meter = self._meter
-        make = meter.create_observable_counter if total else meter.create_observable_gauge
-        make(name, [lambda _options: (Observation(read()),)], unit)
-
-    def measurement(self, event: kinds.MetricEvent) -> None:
-        """Add an application's own measurement to the others of its name."""
-        key = event.name, event.unit
-        histogram = self._others.get(key)
-        if histogram is None:
-            if len(self._others) >= _MAX_INSTRUMENTS:
-                return
-            histogram = self._meter.create_histogram(said.clean(event.name), said.clean(event.unit))
-            self._others[key] = histogram
-        histogram.record(event.value, said.plain(event.attributes))
 
 
 class OpenTelemetryEventHandler(ObservabilityEventHandler):
@@ -133,7 +63,7 @@ class OpenTelemetryEventHandler(ObservabilityEventHandler):
         traces = providers.traces if settings.traces else trace.NoOpTracerProvider()
         meters = providers.metrics if settings.metrics else metrics.NoOpMeterProvider()
         self._spans = SpanTable(trace.get_tracer(names.SCOPE, tracer_provider=traces))
-        self._meters = _Meters(metrics.get_meter(names.SCOPE, meter_provider=meters))
+        self._meters = Meters(metrics.get_meter(names.SCOPE, meter_provider=meters))
         self._logs = settings.logs
         self._logger = _logs.get_logger(names.SCOPE, logger_provider=providers.logs)
         self._contexts: OrderedDict[str, Context] = OrderedDict()
@@ -211,7 +141,7 @@ class OpenTelemetryEventHandler(ObservabilityEventHandler):
 
     def _command_started(self, event: kinds.CommandStartedEvent) -> None:
         name = said.clean(type(event.command).__name__)
-        values = said.command(event, name)
+        values = attributes.command(event, name)
         self._spans.start(event.command.id, f"process {name}", event, values, message=event.command)
 
     def _command_result(self, event: kinds.CommandResultEvent) -> None:
@@ -224,23 +154,23 @@ class OpenTelemetryEventHandler(ObservabilityEventHandler):
         self._meters.command(said.clean(type(event.command).__name__), result.duration, failure)
 
     def _model_started(self, event: kinds.LLMCallStartedEvent) -> None:
-        values = said.model_request(event)
+        values = attributes.model_request(event)
         if self._content:
-            values[names.INPUT_MESSAGES] = said.messages_text(event.request.messages)
+            values[names.INPUT_MESSAGES] = attributes.messages_text(event.request.messages)
         name = f"{names.CHAT} {said.clean(event.request.model)}".rstrip()
         self._spans.start(event.call_id, name, event, values, kind=SpanKind.CLIENT, current=False)
 
     def _model_result(self, event: kinds.LLMCallResultEvent) -> None:
-        values, error = said.model_response(event), event.error
+        values, error = attributes.model_response(event), event.error
         if self._content and event.response is not None:
-            values[names.OUTPUT_MESSAGES] = said.messages_text((event.response.message,))
+            values[names.OUTPUT_MESSAGES] = attributes.messages_text((event.response.message,))
         if isinstance(error, CallCancelledError):
             error, values[names.CANCELLED] = None, True
         begun = self._spans.end(event.call_id, event, values, error=error)
         self._meters.model(event, begun, "" if error is None else error_type(error))
 
     def _tool_started(self, event: kinds.ToolExecuteStartedEvent) -> None:
-        values = said.tool_call(event)
+        values = attributes.tool_call(event)
         if self._content:
             values[names.TOOL_ARGUMENTS] = said.clean(event.call.arguments)
         name = f"{names.EXECUTE_TOOL} {said.clean(event.call.name)}"
