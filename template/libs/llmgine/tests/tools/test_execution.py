@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
@@ -548,6 +549,111 @@ async def test_a_limit_leaves_no_trace_in_the_callers_task(tools: ToolManager) -
     await asyncio.sleep(0)
 
 
+async def own_limit(release: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await ignore(release)
+
+
+async def own_group(release: asyncio.Event) -> None:
+    async def fail() -> None:
+        await asyncio.sleep(0.05)
+        raise ValueError
+
+    with contextlib.suppress(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            await ignore(release)
+
+
+async def ignore(release: asyncio.Event) -> None:
+    while not release.is_set():
+        with contextlib.suppress(asyncio.CancelledError):
+            await release.wait()
+
+
+@pytest.mark.parametrize("inner", [own_limit, own_group])
+async def test_a_tool_that_is_left_behind_never_reaches_its_caller(
+    inner: Callable[[asyncio.Event], Awaitable[None]], told: RecordingPublisher
+) -> None:
+    release = asyncio.Event()
+
+    async def stubborn() -> None:
+        await inner(release)
+
+    settings = ToolSettings(timeout=0.01, cancel_grace=0.01)
+    tools = ToolManager("s", publisher=told, settings=settings)
+    assert (await run(tools, stubborn)).error_code == "timeout"
+    assert tools.abandoned == 1
+    await asyncio.sleep(0.1)  # longer than the limit inside: what it cancels is itself
+    assert cancelling() == 0
+    release.set()
+    await until(lambda: tools.abandoned == 0)
+
+
+@pytest.mark.parametrize("timeout", [None, math.inf])
+async def test_a_cancellation_that_the_caller_has_got_over_is_not_its_next(
+    timeout: float | None, tools: ToolManager
+) -> None:
+    async def quick() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async def go_on() -> ToolResult:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await run(tools, quick, timeout=timeout)
+
+    task = asyncio.create_task(go_on())
+    await asyncio.sleep(0)
+    task.cancel()
+    assert (await task).content == "done"
+
+
+async def test_what_a_tool_leaves_behind_waits_for_places_again() -> None:
+    running: list[int] = []
+    most: list[int] = []
+    left: list[asyncio.Task[list[ToolResult]]] = []
+
+    async def work() -> None:
+        running.append(1)
+        most.append(len(running))
+        await asyncio.sleep(0)
+        running.pop()
+
+    async def later() -> list[ToolResult]:
+        await ended.wait()
+        return await tools.execute_tool_calls([called(work, id=str(each)) for each in range(9)])
+
+    async def leave() -> None:
+        left.append(asyncio.create_task(later()))
+
+    ended = asyncio.Event()
+    tools = ToolManager("s", settings=ToolSettings(concurrency=2))
+    tools.register_tool(work)
+    assert not (await run(tools, leave)).is_error
+    ended.set()
+    assert not any(each.is_error for each in await left[0])
+    assert max(most) == 2
+
+
+async def test_a_plain_tool_that_got_no_thread_was_not_run(hold: Hold) -> None:
+    ran: list[str] = []
+
+    def quick() -> None:
+        ran.append("ran")
+
+    async with ToolManager("s", settings=ToolSettings(threads=1)) as tools:
+        tools.register_tool(hold)
+        holding = asyncio.create_task(tools.execute_tool_call(called("Hold")))
+        await hold.started.get()
+        result = await run(tools, quick, timeout=0.01)
+        assert (result.error_code, "was not run" in result.text) == ("busy", True)
+        hold.release.set()
+        assert (await holding).content == "released"
+    assert ran == []
+
+
 # -- Cancellation
 
 
@@ -685,7 +791,7 @@ def test_a_manager_serves_one_loop_after_another() -> None:
         {"max_depth": 0},
         {"max_result_bytes": 10},
         {"max_argument_bytes": 0},
-        {"abandoned_threads": -1},
+        {"abandoned_threads": 0},
         {"approval_timeout": math.nan},
     ],
 )

@@ -1,19 +1,19 @@
 """Awaiting a coroutine up to a limit, also one that ignores its cancellation.
 
-It runs in the task that awaits it, which costs a tenth of what a task of its own costs. Only one
-that won't stop gets a task, to go on in by itself.
+It runs in a task of its own. In its caller's it would be cheaper, but `asyncio.timeout` and task
+groups cancel the task they were entered in: those of a coroutine that is left behind would one
+day cancel a caller who has long gone on to something else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine, Generator
-from contextvars import Context
+import sys
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from types import coroutine
 
-__all__ = ["Failed", "Limited"]
+__all__ = ["Failed", "limited"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,93 +23,57 @@ class Failed:
     error: BaseException
 
 
-class Limited:
-    """A coroutine with a limit, which starts when it first suspends.
+async def limited(
+    steps: Coroutine[object, None, object],
+    seconds: float,
+    grace: float,
+    stuck: set[asyncio.Task[object]],
+) -> object | Failed:
+    """Return how a coroutine ends, or cancel it; where that doesn't end it, leave it behind.
 
     Args:
         steps: the coroutine.
-        context: what it runs in.
         seconds: its limit.
         grace: how long it may ignore its cancellation.
+        stuck: where its task is kept once it is left behind.
 
-    Attributes:
-        expired: whether it ran past its limit.
+    Raises:
+        TimeoutError: it ran past its limit.
+        CancelledError: the caller was cancelled.
     """
+    task = _begun(_contained(steps))
+    try:
+        if not task.done():
+            await asyncio.wait((task,), timeout=None if seconds == math.inf else seconds)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.done():
+            await _end(task, grace, stuck)
+    raise TimeoutError
 
-    def __init__(
-        self, steps: Coroutine[object, None, object], context: Context, seconds: float, grace: float
-    ) -> None:
-        self._steps = steps
-        self._context = context
-        self._seconds = seconds
-        self._grace = grace
-        self._task: asyncio.Task[object] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._cancels = 0
-        self._cancelling = 0
-        self.expired = False
 
-    async def run(self, stuck: set[asyncio.Task[object]]) -> object | Failed:
-        """Return how it ends; one that won't end goes on in a task among `stuck`.
+def _begun(steps: Coroutine[object, None, object]) -> asyncio.Task[object]:
+    """Return the task of a coroutine, which has taken its first step where Python offers that."""
+    if sys.version_info < (3, 12):
+        return asyncio.create_task(steps)
+    return asyncio.Task(steps, loop=asyncio.get_running_loop(), eager_start=True)
 
-        Raises:
-            CancelledError: the caller was cancelled.
-        """
-        outcome = await self._driven(None)
-        if self._task is None:
-            return outcome
-        if self._timer is not None:
-            self._timer.cancel()
-        for _ in range(self._cancels):
-            self._task.uncancel()
-        if self._cancels > 1:
-            left = asyncio.create_task(self._to_the_end())
-            stuck.add(left)
-            left.add_done_callback(stuck.discard)
-        if self._task.cancelling() > self._cancelling:
-            raise asyncio.CancelledError
-        return outcome
 
-    async def _to_the_end(self) -> object:
-        self._cancels = 0
-        return await self._driven(asyncio.CancelledError())
+async def _contained(steps: Coroutine[object, None, object]) -> object | Failed:
+    try:
+        return await steps
+    except KeyboardInterrupt:
+        raise  # somebody wants the process to end
+    except BaseException as error:
+        return Failed(error)
 
-    @coroutine
-    def _driven(self, error: BaseException | None) -> Generator[object, None, object | Failed]:
-        """Step to the end, or until it has ignored its cancellation for too long."""
-        while True:
-            try:
-                if error is None:
-                    pending = self._context.run(self._steps.send, None)
-                else:
-                    pending = self._context.run(self._steps.throw, error)
-            except StopIteration as done:
-                return done.value
-            except KeyboardInterrupt:
-                raise  # somebody wants the process to end
-            except BaseException as raised:
-                return Failed(raised)
-            if self._task is None:
-                self._watch()
-            error = None
-            try:
-                yield pending
-            except BaseException as thrown:
-                if self._cancels > 1:
-                    return Failed(thrown)
-                error = thrown
 
-    def _watch(self) -> None:
-        self._task = asyncio.current_task()
-        if self._task is not None and self._seconds != math.inf:
-            self._cancelling = self._task.cancelling()
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
-
-    def _expire(self) -> None:
-        """Cancel the coroutine; the second time, it is left behind."""
-        self.expired = True
-        self._cancels += 1
-        if self._task is not None:
-            self._task.cancel()
-        if self._cancels == 1:
-            self._timer = asyncio.get_running_loop().call_later(self._grace, self._expire)
+async def _end(task: asyncio.Task[object], grace: float, stuck: set[asyncio.Task[object]]) -> None:
+    task.cancel()
+    try:
+        await asyncio.wait((task,), timeout=grace)
+    finally:
+        if not task.done():
+            stuck.add(task)
+            task.add_done_callback(stuck.discard)

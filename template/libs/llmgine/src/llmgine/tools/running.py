@@ -6,8 +6,10 @@ import asyncio
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
 from time import monotonic
 from typing import NoReturn, TypeAlias
 from weakref import WeakValueDictionary
@@ -15,13 +17,22 @@ from weakref import WeakValueDictionary
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
 from llmgine.settings import ToolSettings
-from llmgine.tools.driving import Failed, Limited
+from llmgine.tools.driving import Failed, limited
 
 __all__ = ["Runner"]
 
 Bound: TypeAlias = Callable[[], object]
 
-_inside: ContextVar[bool] = ContextVar("llmgine_inside_tool", default=False)
+
+@dataclass(slots=True)
+class _Held:
+    """A place that a running tool has."""
+
+    active: bool = True
+
+
+# What a tool starts gets a copy of this, and may outlive the tool: hence `active`.
+_inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=None)
 
 
 class Runner:
@@ -61,15 +72,20 @@ class Runner:
             ToolError: it ran past its limit, or too many others did.
         """
         self._check_room()
-        # A tool that calls tools holds a place already; to wait for another might take for ever.
-        async with nullcontext() if _inside.get() else self._place(session_id):
+        limit = self._settings.timeout if timeout is None else timeout
+        held = _inside.get()
+        if held is not None and held.active:
+            # It is called by a tool that has a place: to wait for another might take for ever.
+            return await self._limited(function, limit, threaded)
+        async with self._place(session_id):
             self._check_room()
-            limit = self._settings.timeout if timeout is None else timeout
-            started = monotonic()
-            value = await self._in_thread(function, limit) if threaded else function()
-            if inspect.isawaitable(value):
-                return await self._awaited(value, limit, limit - (monotonic() - started))
-            return value
+            held = _Held()
+            token = _inside.set(held)
+            try:
+                return await self._limited(function, limit, threaded)
+            finally:
+                held.active = False
+                _inside.reset(token)
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -86,38 +102,39 @@ class Runner:
             place = self._places[session_id] = asyncio.Semaphore(self._settings.concurrency)
         return place
 
-    async def _in_thread(self, function: Bound, limit: float) -> object | Failed:
+    async def _limited(self, function: Bound, limit: float, threaded: bool) -> object | Failed:
+        started = monotonic()
+        value = await self._in_thread(function, limit) if threaded else function()
+        if not inspect.isawaitable(value):
+            return value
+        steps = value if inspect.iscoroutine(value) else _steps(value)
+        left = limit - (monotonic() - started)
         try:
-            # The function's own TimeoutError comes back as a value.
-            async with asyncio.timeout(None if limit == math.inf else limit):
-                return await self._threads.run(_called, function)
+            return await limited(steps, left, self._settings.cancel_grace, self._stuck)
         except TimeoutError:
             _late(limit)
 
-    async def _awaited(
-        self, awaitable: Awaitable[object], limit: float, left: float
-    ) -> object | Failed:
-        context = copy_context()
-        context.run(_enter)
-        steps = awaitable if inspect.iscoroutine(awaitable) else _steps(awaitable)
-        limited = Limited(steps, context, left, self._settings.cancel_grace)
-        outcome = await limited.run(self._stuck)
-        return _late(limit) if limited.expired else outcome
+    async def _in_thread(self, function: Bound, limit: float) -> object | Failed:
+        begun = Lock()  # held by the thread that begins, or by a caller who no longer waits
+        try:
+            # The function's own TimeoutError comes back as a value.
+            async with asyncio.timeout(None if limit == math.inf else limit):
+                return await self._threads.run(partial(_called, begun), function)
+        except TimeoutError:
+            if begun.acquire(blocking=False):
+                text = f"No thread was free within {limit:g} s; the tool was not run."
+                raise ToolError(text, code="busy") from None
+            _late(limit)
 
 
 def _late(limit: float) -> NoReturn:
     text = f"The tool took longer than {limit:g} s and was given up; it may still be running."
-    raise ToolError(text, code="timeout")
+    raise ToolError(text, code="timeout") from None
 
 
-def _enter() -> None:
-    _inside.set(True)
-
-
-def _called(function: Bound) -> object | Failed:
-    _enter()
+def _called(begun: Lock, function: Bound) -> object | Failed:
     try:
-        return function()
+        return function() if begun.acquire(blocking=False) else None
     except BaseException as error:
         return Failed(error)
 
