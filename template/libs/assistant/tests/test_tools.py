@@ -61,6 +61,7 @@ def test_arithmetic_is_worked_out(expression: str, value: str) -> None:
         ("(2 ** 4000) * (2 ** 4000)", "too large"),
         ("(2 ** 4000) + 0.5", "too large"),
         ("1 +", "no arithmetic expression"),
+        ("1or 2", "no arithmetic expression"),
         ("", "no arithmetic expression"),
         ("1; 2", "no arithmetic expression"),
         ("'a' * 3", "no arithmetic expression"),

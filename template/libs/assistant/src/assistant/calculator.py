@@ -17,6 +17,8 @@ _MOST_BITS = 4096
 _MOST_DIGITS = 400
 
 _NO_EXPRESSION = 'This is no arithmetic expression. One is "12 * (3 + 4)".'
+# Python's parser takes `1or 2`, and warns on standard error.
+_GLUED = re.compile(r"\d\.?\w*?(?:and|else|for|if|in|is|not|or)")
 _CHARACTERS = re.compile(r"[\w\s.,()+*/%-]+")
 # What people write, in the parser's words: its own `^` would bind less than a sum.
 _SPELLINGS = str.maketrans({"^": "**", "×": "*", "·": "*", "÷": "/", "−": "-"})  # noqa: RUF001
@@ -46,7 +48,7 @@ def _parsed(expression: str) -> ast.expr:
     text = expression.strip().translate(_SPELLINGS)
     if len(text) > _LONGEST:
         raise ToolError(f"The expression is too long: at most {_LONGEST} characters.")
-    if not _CHARACTERS.fullmatch(text):
+    if not _CHARACTERS.fullmatch(text) or _GLUED.search(text):
         raise ToolError(_NO_EXPRESSION)
     try:
         return ast.parse(text, mode="eval").body
