@@ -155,9 +155,12 @@ async def test_a_function_decides_from_the_call_whether_to_ask() -> None:
     assert deleter.deleted == ["a"]
 
 
-async def test_a_function_that_can_t_decide_means_asking(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [KeyError, SystemExit])
+async def test_a_function_that_can_t_decide_means_asking(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(call: ToolCall) -> bool:
-        raise KeyError(call.id)
+        raise error(call.id)
 
     deleter = Deleter()
     deleter.register(broken)

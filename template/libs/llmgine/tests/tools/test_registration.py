@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import pytest
@@ -23,6 +24,17 @@ T = TypeVar("T")
 
 class City(BaseModel):
     name: str
+
+
+NO_JSON: Any = {"x": float("nan")}
+
+
+class Word(str):
+    __slots__ = ()
+
+
+class Least(IntEnum):
+    ONE = 1
 
 
 def shout(word: str, times: int = 2) -> str:
@@ -393,6 +405,56 @@ def test_a_predicate_that_would_have_to_be_awaited_is_refused() -> None:
 
     with pytest.raises(ToolRegistrationError, match="needs_approval: expected a bool or a plain"):
         ToolManager().register_tool(shout, needs_approval=ask)  # type: ignore[arg-type]
+
+
+def test_definitions_are_plain_json() -> None:
+    def take(number: Annotated[int, Field(ge=Least.ONE)]) -> None: ...
+
+    tools = ToolManager()
+    tools.register_tool(take, name=Word("take"), description=Word("Takes it."))
+    definition: Any = tools.get_tools()[0]
+    assert type(definition["function"]["description"]) is str
+    number = definition["function"]["parameters"]["properties"]["number"]
+    assert type(number["minimum"]) is int
+
+    def wrong(number: Annotated[int, Field(json_schema_extra=NO_JSON)]) -> None: ...
+
+    with pytest.raises(ToolRegistrationError, match="wrong"):
+        tools.register_tool(wrong)
+
+
+def test_an_object_is_described_by_its_class() -> None:
+    class Caller:
+        """Calls somebody."""
+
+        def __call__(self, number: int) -> None: ...
+
+    tools = ToolManager()
+    tools.register_tool(Caller())
+    assert tools.get_tools()[0]["function"]["description"] == "Calls somebody."
+
+
+@pytest.mark.parametrize("text", ["Do.\n\n:raises\n", "Do it.\n\n:param:", "Do it.\n: x"])
+def test_a_docstring_that_trips_the_parser_is_text(text: str) -> None:
+    def take() -> None: ...
+
+    take.__doc__ = text
+    tools = ToolManager()
+    tools.register_tool(take)
+    assert tools.get_tools()[0]["function"]["description"].startswith("Do")
+
+
+async def test_an_annotated_context_is_one_too() -> None:
+    def take(
+        one: Annotated[ToolContext, "which"], two: Annotated[ToolContext | None, "which"] = None
+    ) -> bool:
+        return two is one
+
+    tools = ToolManager()
+    tools.register_tool(take)
+    assert tools.get_tools()[0]["function"]["parameters"]["properties"] == {}
+    result = await tools.execute_tool_call(ToolCall(id="c", name="take", arguments="{}"))
+    assert result.content == "true"
 
 
 def test_sessions_share_registrations() -> None:

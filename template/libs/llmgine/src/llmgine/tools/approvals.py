@@ -71,13 +71,14 @@ class Approvals:
         waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[key] = waiting
         answer = Answer(approved=False, reason=_CANCELLED)
+        deadline = time.monotonic() + self._timeout
         asked = ToolApprovalRequestedEvent(
             session_id=session_id, call=call, expires_at=time.time() + self._timeout
         )
         try:
             with paused_clock():
                 await tell(publisher, asked)
-                await asyncio.wait((waiting,), timeout=self._timeout)
+                await asyncio.wait((waiting,), timeout=max(0, deadline - time.monotonic()))
             # Whoever answers takes the call out, perhaps in this very moment.
             expired = self._waiting.get(key) is waiting
             answer = Answer(approved=False, reason=_EXPIRED) if expired else await waiting

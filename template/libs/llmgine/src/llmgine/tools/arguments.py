@@ -64,6 +64,13 @@ class Arguments:
         for each in self._parameters.values():
             if not each.injected:
                 _complete(properties[each.name], each, words.parameters.get(each.name))
+        try:
+            self.schema = json.loads(json.dumps(self.schema, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ToolRegistrationError(
+                f"tool {name!r}: expected a schema in JSON, found what has none ({error}); use "
+                "plain values in `Field(...)`"
+            ) from error
 
     def bind(
         self, text: str, context: ToolContext, settings: ToolSettings

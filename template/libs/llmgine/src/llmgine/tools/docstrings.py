@@ -25,7 +25,7 @@ def described(docstring: str | None) -> Described:
     try:
         # The empty line in front lets the parser find a section that stands first.
         found = parse(f"\n{text}")
-    except ParseError:
+    except (ParseError, IndexError, ValueError):  # the parser trips over a stray `:raises:`, say
         return Described(text=text)
     parameters = {
         each.arg_name: " ".join(each.description.split())

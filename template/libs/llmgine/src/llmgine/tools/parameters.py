@@ -118,11 +118,12 @@ def _parameter(found: inspect.Parameter, source: Function, where: str) -> Parame
         annotation=annotation,
         default=found.default,
         positional=found.kind is inspect.Parameter.POSITIONAL_ONLY,
-        injected=annotation in (ToolContext, ToolContext | None),
+        injected=_resolved(found.annotation, source, where, extras=False)
+        in (ToolContext, ToolContext | None),
     )
 
 
-def _resolved(annotation: object, source: Function, where: str) -> object:
+def _resolved(annotation: object, source: Function, where: str, *, extras: bool = True) -> object:
     """Return an annotation without the names in it that are text.
 
     One by one, so that a return type which exists for type checkers alone is never looked at.
@@ -134,7 +135,7 @@ def _resolved(annotation: object, source: Function, where: str) -> object:
     update_wrapper(only, source, assigned=("__type_params__",), updated=())
     only.__annotations__ = {"it": annotation}
     try:
-        return get_type_hints(only, include_extras=True)["it"]
+        return get_type_hints(only, include_extras=extras)["it"]
     except Exception as error:
         raise ToolRegistrationError(
             f"{where}: the annotation {annotation!r} can't be resolved ({error}); import its names "

@@ -82,7 +82,7 @@ class Tool:
             return self.needs_approval
         try:
             return bool(self.needs_approval(call))
-        except Exception:
+        except (Exception, SystemExit):
             _log.exception("needs_approval of tool %r failed: a person is asked", self.name)
             return True
 
@@ -110,13 +110,14 @@ def made(
             "`name=` another one"
         )
     _check_options(name, needs_approval, timeout)
-    routine = outer if inspect.isroutine(outer) else type(outer).__call__
-    words = described(inspect.getdoc(routine) or inspect.getdoc(outer))
-    text = words.text if description is None else description
+    own = None if inspect.isroutine(outer) else type(outer).__call__.__doc__
+    words = described(own or inspect.getdoc(outer))
+    # Definitions are JSON: a member of a `StrEnum` becomes its text.
+    text = str.__str__(words.text if description is None else description)
     if len(text) > _LONGEST_DESCRIPTION:
         _log.warning("tool %r has a description of %d characters", name, len(text))
     return Tool(
-        name=name,
+        name=str.__str__(name),
         description=text,
         function=function,
         arguments=Arguments(name, parameters_of(function, name), words),
