@@ -295,3 +295,14 @@ def test_no_path_leads_to_a_secret(steps: list[str]) -> None:
         for path in ("/".join(steps), str(folder / "/".join(steps))):
             with suppress(ToolError):
                 assert "the secret" not in FileReader(folder).read_file(path)
+
+
+def test_long_lines_leave_room_for_the_hint(reader: FileReader, tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "wide"
+    path.write_text(f"{'x' * 999}\n" * 400)
+    assert re.search(r"lines 1 to 49 of 400; first_line=50 reads on\)$", reader.read_file("wide"))
+    path.write_text(f"{'x' * 99_999}\nlast")
+    text = reader.read_file("wide")
+    assert len(text) < 64 * 1024
+    assert "this line was cut: it has 100,000 bytes" in text
+    assert text.endswith("(lines 1 to 1 of 2; first_line=2 reads on)")

@@ -42,6 +42,8 @@ class AssistantConfig(ApplicationConfig):
 _MOST_BYTES = 1024 * 1024
 _MOST_LINES = 400
 _MOST_NAMES = 200
+# Less than a tool's result may have, so that the hint how to read on isn't cut off.
+_MOST_SHOWN = 48 * 1024
 
 
 class FileReader:
@@ -116,8 +118,22 @@ def _lines(text: str, first: int) -> str:
     lines = text.splitlines(keepends=True)
     if first > max(1, len(lines)):
         raise ToolError(f"There is no line {first}: the file has {len(lines)}.")
-    last = min(first - 1 + _MOST_LINES, len(lines))
-    shown = "".join(lines[first - 1 : last]) or "(an empty file)"
+    shown, size, last = list[str](), 0, first - 1
+    for line in lines[first - 1 : first - 1 + _MOST_LINES]:
+        size += len(line.encode())
+        if shown and size > _MOST_SHOWN:
+            break
+        shown.append(_within(line))
+        last += 1
     if last < len(lines):
-        shown += f"(lines {first} to {last} of {len(lines)}; first_line={last + 1} reads on)"
-    return shown
+        hint = f"(lines {first} to {last} of {len(lines)}; first_line={last + 1} reads on)"
+        shown.append(hint if not shown or shown[-1].endswith("\n") else f"\n{hint}")
+    return "".join(shown) or "(an empty file)"
+
+
+def _within(line: str) -> str:
+    data = line.encode()
+    if len(data) <= _MOST_SHOWN:
+        return line
+    kept = data[:_MOST_SHOWN].decode(errors="ignore")
+    return f"{kept}\n(this line was cut: it has {len(data):,} bytes)\n"
