@@ -816,3 +816,50 @@ async def test_nothing_is_logged_of_a_call_that_goes_well(
     caplog.set_level(logging.DEBUG, "llmgine")
     await run(tools, quick)
     assert caplog.text == ""
+
+
+# -- What a user's own models take
+
+
+class Spot(BaseModel):
+    x: float = 0.0
+    size: int = 5
+    label: str = ""
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", " inf ", "N\\u0061N"])
+async def test_a_number_that_is_not_finite_reaches_no_tool(number: str) -> None:
+    reached: list[str] = []
+
+    def draw(first: Spot, rest: list[Spot]) -> None:
+        reached.append(first.label + str(rest))
+
+    tools = ToolManager()
+    tools.register_tool(draw)
+    spot = f'{{"x": "{number}"}}'
+    for arguments in (f'{{"first": {spot}, "rest": []}}', f'{{"first": {{}}, "rest": [{spot}]}}'):
+        result = await tools.execute_tool_call(called(draw, arguments))
+        assert result.error_code == "invalid_arguments"
+        assert "not finite" in result.text
+    assert not reached
+    label = f'{{"first": {{"label": "{number}"}}, "rest": []}}'
+    assert not (await tools.execute_tool_call(called(draw, label))).is_error
+    assert len(reached) == 1
+
+
+async def test_a_null_inside_a_tuple_stands_for_the_default_of_its_model() -> None:
+    sizes: list[int] = []
+
+    def draw(pair: tuple[Spot, int], more: list[Spot] | tuple[Spot, str]) -> None:
+        other = more[0]
+        assert isinstance(other, Spot)
+        sizes.extend([pair[0].size, pair[1], other.size])
+
+    tools = ToolManager()
+    tools.register_tool(draw)
+    spot = '{"x": 1, "size": null, "label": null}'
+    result = await tools.execute_tool_call(
+        called(draw, f'{{"pair": [{spot}, 3], "more": [{spot}, "x"]}}')
+    )
+    assert not result.is_error, result.text
+    assert sizes == [5, 3, 5]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterable
 from math import isfinite
-from typing import Annotated, Any, NoReturn, get_args, get_origin
+from typing import Annotated, Any, NoReturn, TypeAlias, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
@@ -26,7 +27,12 @@ __all__ = ["Arguments"]
 _log = logging.getLogger(__name__)
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+_Collection: TypeAlias = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
+
 _FINDINGS = 20
+_MISFIT = "invalid_arguments"
+# An escape may hide a letter of them.
+_UNBOUNDED = re.compile(r'"\s*[+-]?(?:nan|inf(?:inity)?)\s*"|\\u', re.IGNORECASE)
 
 
 class _Quiet(GenerateJsonSchema):
@@ -106,14 +112,26 @@ class Arguments:
             sent = json.loads(text)
             text = json.dumps(without_defaults(sent, self.schema, self.schema.get("$defs", {})))
         try:
-            return self._model.model_validate_json(text)
+            model = self._model.model_validate_json(text)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
             lines = [f"{_place(each['loc'])}: {each['msg']}" for each in details[:_FINDINGS]]
             if len(details) > _FINDINGS:
                 lines.append(f"and {len(details) - _FINDINGS} more")
             text = "The arguments don't fit:\n" + "\n".join(lines)
-            raise ToolError(text, code="invalid_arguments") from None
+            raise ToolError(text, code=_MISFIT) from None
+        # Models of the user's own take such texts as numbers, whatever ours say of them.
+        if _UNBOUNDED.search(text) and _has_unbounded(model.model_dump()):
+            raise ToolError("The arguments don't fit: a number is not finite.", code=_MISFIT)
+        return model
+
+
+def _has_unbounded(value: dict[Any, Any] | _Collection | float) -> bool:
+    if isinstance(value, float):
+        return not isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_unbounded, value.values()))
+    return isinstance(value, list | tuple | set | frozenset) and any(map(_has_unbounded, value))
 
 
 def _place(location: tuple[int | str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 from llmgine.contracts.chat import JsonValue
@@ -117,8 +118,9 @@ def without_defaults(value: JsonValue, schema: JsonSchema, definitions: Definiti
     """
     schema = _fitting(value, schema, definitions)
     if isinstance(value, list):
-        items = schema.get("items", {})
-        return [without_defaults(each, items, definitions) for each in value]
+        items = chain(schema.get("prefixItems", ()), repeat(schema.get("items", {})))
+        pairs = zip(value, items, strict=False)  # the schema of further items is endless
+        return [without_defaults(each, item, definitions) for each, item in pairs]
     if not isinstance(value, dict):
         return value
     properties, required = schema.get("properties", {}), schema.get("required", ())
@@ -157,7 +159,7 @@ def _fitting(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> 
 
 def _fits(value: JsonValue, schema: JsonSchema) -> bool:
     if not isinstance(value, dict):
-        return isinstance(value, list) and "items" in schema
+        return isinstance(value, list) and not schema.keys().isdisjoint({"items", "prefixItems"})
     properties = schema.get("properties", {})
     return value.keys() <= properties.keys() and all(
         value[name] == properties[name].get("const", value[name]) for name in value
