@@ -863,3 +863,29 @@ async def test_a_null_inside_a_tuple_stands_for_the_default_of_its_model() -> No
     )
     assert not result.is_error, result.text
     assert sizes == [5, 3, 5]
+
+
+async def test_a_plain_tool_that_waits_for_a_thread_never_runs_once_it_is_cancelled() -> None:
+    began, release, ran = threading.Event(), threading.Event(), list[str]()
+
+    def hold() -> None:
+        began.set()
+        release.wait(30)
+
+    def act(name: str) -> None:
+        ran.append(name)
+
+    async with ToolManager(settings=ToolSettings(threads=1)) as tools:
+        tools.register_tool(hold)
+        tools.register_tool(act)
+        holding = asyncio.create_task(tools.execute_tool_call(called(hold)))
+        await asyncio.to_thread(began.wait, 30)
+        waiting = asyncio.create_task(tools.execute_tool_call(called(act, '{"name": "late"}')))
+        await asyncio.wait((waiting,), timeout=0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        release.set()
+        await holding
+        await tools.execute_tool_call(called(act, '{"name": "next"}'))
+    assert ran == ["next"]

@@ -125,6 +125,8 @@ class Runner:
                 text = f"No thread was free within {limit:g} s; the tool was not run."
                 raise ToolError(text, code="busy") from None
             _late(limit)
+        finally:
+            begun.acquire(blocking=False)  # what a cancelled caller still had waiting never begins
 
 
 def _late(limit: float) -> NoReturn:
