@@ -1,89 +1,123 @@
-"""Which answers to test: every set of files once, and every pair of choices at least once."""
+"""Which answers to test: every pair of choices once, and every file's conditions in full."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import chain, combinations, product
-from typing import Any
+from itertools import product
+from typing import Any, cast
 
+from allpairspy import AllPairs  # pyright: ignore[reportMissingTypeStubs]
 from pydantic import ValidationError
 
 from extensions.answers import Answers
 from extensions.questionnaire import (
     ANSWERS_FILE,
     Question,
-    exclusions,
+    conditions,
+    is_true,
     left_out,
     questions,
     template_files,
 )
 
-__all__ = ["everything", "pairwise", "rendered_files", "structural"]
+__all__ = ["pairwise", "path_in_project", "rendered_files", "stand_without"]
 
-Pair = frozenset[tuple[str, str]]
-
-
-def _options(question: Question) -> list[object]:
-    if not question.several:
-        return list(question.choices)
-    sizes = range(len(question.choices) + 1)
-    return list(chain.from_iterable(combinations(question.choices, size) for size in sizes))
+Factor = tuple[str, object]
+"""A choice to make: a question, and for one that takes several answers, one of these."""
 
 
-def everything() -> Iterator[Answers]:
-    """Every combination of choices that the questionnaire accepts."""
-    chosen = [question for question in questions() if question.choices]
-    for values in product(*(_options(question) for question in chosen)):
-        data: dict[str, Any] = dict(
-            zip((question.name for question in chosen), values, strict=True)
-        )
-        try:
-            yield Answers(**data)
-        except ValidationError:
-            continue
-
-
-@cache
-def project_paths() -> tuple[str, ...]:
-    """Where every file of the template lies in a project."""
-    answers_file = "{{ _copier_conf.answers_file }}", ANSWERS_FILE
-    return tuple(path.removesuffix(".jinja").replace(*answers_file) for path in template_files())
+def path_in_project(path: str) -> str:
+    """Where a file of the template lies in a project."""
+    return path.removesuffix(".jinja").replace("{{ _copier_conf.answers_file }}", ANSWERS_FILE)
 
 
 def rendered_files(answers: Answers) -> frozenset[str]:
     """The files that a project with these answers has, found without rendering it."""
     leave_out = left_out(answers.as_data())
-    finals = (path.removesuffix(".jinja") for path in template_files())
-    named = (
-        path.replace("{{ _copier_conf.answers_file }}", ".copier-answers.yml") for path in finals
-    )
-    return frozenset(path for path in named if not leave_out.match_file(path))
+    paths = map(path_in_project, template_files())
+    return frozenset(path for path in paths if not leave_out.match_file(path))
+
+
+def _factors(names: Sequence[str]) -> dict[Factor, list[object]]:
+    """The choices of these questions, each with its options."""
+    found: dict[Factor, list[object]] = {}
+    for question in questions():
+        if question.name in names and question.several:
+            found |= {(question.name, choice): [False, True] for choice in question.choices}
+        elif question.name in names:
+            found[question.name, None] = list(question.choices)
+    return found
+
+
+def _answers(options: Mapping[Factor, object]) -> Answers | None:
+    """The answers that these options make up; none if the questionnaire refuses them."""
+    data: dict[str, Any] = {"preset": "custom"}
+    for (name, choice), option in options.items():
+        if choice is None:
+            data[name] = option
+        else:
+            data[name] = (*data.get(name, ()), *((choice,) if option else ()))
+    try:
+        return Answers(**data)
+    except ValidationError:
+        return None
+
+
+def _asked() -> list[Question]:
+    return [each for each in questions() if each.choices and each.name != "preset"]
 
 
 @cache
-def structural() -> tuple[Answers, ...]:
-    """One combination for each distinct set of files."""
-    alike: dict[tuple[str, ...], Answers] = {}
-    for answers in everything():
-        alike.setdefault(exclusions(answers.as_data()), answers)
-    found: dict[frozenset[str], Answers] = {}
-    for answers in alike.values():
-        found.setdefault(rendered_files(answers), answers)
-    return tuple(found.values())
+def pairwise() -> tuple[Answers, ...]:
+    """A short list in which every possible pair of choices stands at least once.
+
+    Presets are ready-made choices, so that the list is of the preset that leaves them all open.
+    """
+    factors = _factors([question.name for question in _asked()])
+
+    def accepted(options: Sequence[object]) -> bool:
+        return _answers(dict(zip(factors, options, strict=False))) is not None
+
+    rows = AllPairs(list(factors.values()), filter_func=accepted)
+    untyped = cast("Iterator[Sequence[object]]", rows)
+    found = (_answers(dict(zip(factors, row, strict=True))) for row in untyped)
+    return tuple(answers for answers in found if answers is not None)
 
 
-def _pairs(answers: Answers) -> set[Pair]:
-    chosen = {question.name for question in questions() if question.choices}
-    facts = [(name, str(value)) for name, value in answers.as_data().items() if name in chosen]
-    return {frozenset(pair) for pair in combinations(facts, 2)}
+@cache
+def _ways(names: frozenset[str]) -> tuple[dict[str, Any], ...]:
+    """Every combination of answers to these questions that the questionnaire accepts."""
+    factors = _factors([question.name for question in _asked() if question.name in names])
+    found = (
+        _answers(dict(zip(factors, options, strict=True))) for options in product(*factors.values())
+    )
+    return tuple(answers.as_data() for answers in found if answers is not None)
 
 
-def pairwise(candidates: Iterable[Answers] | None = None) -> list[Answers]:
-    """A short list in which every possible pair of choices stands at least once."""
-    left = {answers: _pairs(answers) for answers in candidates or everything()}
-    missing = set[Pair]().union(*left.values())
-    rows: list[Answers] = []
-    while missing:
-        best = max(left, key=lambda answers: len(left[answers] & missing))
-        missing -= left.pop(best)
-        rows.append(best)
-    return rows
+@cache
+def _conditions(path: str) -> frozenset[str]:
+    return frozenset(conditions(path))
+
+
+@cache
+def _ever(stands: frozenset[str], absent: frozenset[str]) -> Mapping[str, Any] | None:
+    """Answers under which none of the first conditions holds and one of the second does."""
+    names = frozenset(
+        question.name
+        for question in _asked()
+        if any(question.name in condition for condition in stands | absent)
+    )
+    for data in _ways(names):
+        if not any(is_true(each, data) for each in stands) and any(
+            is_true(each, data) for each in absent
+        ):
+            return data
+    return None
+
+
+def stand_without(path: str, other: str) -> Mapping[str, Any] | None:
+    """Answers that bring one file and leave the other out, of all that are possible; if any.
+
+    Only the questions that either file depends on are gone through, so that no combination is
+    missed and there are few to look at.
+    """
+    return _ever(_conditions(path), _conditions(other))

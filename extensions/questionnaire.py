@@ -20,6 +20,7 @@ __all__ = [
     "Question",
     "conditions",
     "exclusions",
+    "is_true",
     "left_out",
     "questions",
     "reserved_names",
@@ -123,6 +124,16 @@ def conditions(path: str) -> Iterator[str]:
             continue
         if PathSpec.from_lines("gitignore", [found["pattern"]]).match_file(path):
             yield found["condition"]
+
+
+@cache
+def _expression(condition: str) -> JinjaTemplate:
+    return _JINJA.from_string(f"{{{{ 'yes' if {condition} }}}}")
+
+
+def is_true(condition: str, answers: Mapping[str, object]) -> bool:
+    """Whether a condition of `copier.yml` holds with these answers."""
+    return _expression(condition).render(answers) == "yes"
 
 
 @cache

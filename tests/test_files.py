@@ -3,15 +3,17 @@
 import ast
 import re
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import PurePosixPath
 
 import pytest
 
 from extensions.answers import Answers
-from extensions.matrix import rendered_files, structural
+from extensions.matrix import pairwise, path_in_project, rendered_files, stand_without
 from extensions.questionnaire import ROOT, TEMPLATE, left_out, template_files
 
 PYTHON = [path for path in template_files() if path.endswith(".py")]
+ALL_KINDS = [Answers(), Answers(preset="spine"), *pairwise()]
 # What Windows can't have in a name, the one path with Jinja apart.
 ILLEGAL = re.compile(r'[<>:"|?*\\]|[. ]$')
 
@@ -60,8 +62,25 @@ def test_every_exclusion_names_a_file_or_folder_that_exists() -> None:
     ],
 )
 def test_what_lies_about_in_a_checkout_is_left_out(junk: str) -> None:
-    for answers in structural():
+    for answers in ALL_KINDS:
         assert left_out(answers.as_data()).match_file(junk)
+
+
+def test_every_pair_of_choices_is_rendered_and_checked() -> None:
+    def facts(answers: Answers) -> set[str]:
+        data = answers.as_data()
+        single = {f"{name}={data[name]}" for name in ("python_version", "ci", "provider", "store")}
+        return single | {f"{name}={one}" for name in ("handlers", "apps") for one in data[name]}
+
+    together = [facts(answers) for answers in pairwise()]
+    seen = set[str]().union(*together)
+    assert {"handlers=otel", "apps=chat", "provider=local", "store=memory", "ci=none"} <= seen
+    for one, other in combinations(sorted(seen), 2):
+        alternatives = one.partition("=")[0] == other.partition("=")[0] and not one.startswith(
+            ("handlers", "apps")
+        )
+        assert alternatives or any({one, other} <= each for each in together), (one, other)
+    assert any(not each & {"handlers=console", "apps=chat"} for each in together)
 
 
 def test_the_preset_spine_brings_the_spine_alone() -> None:
@@ -97,14 +116,22 @@ def _imports(path: str) -> Iterator[str]:
 
 
 def test_no_combination_imports_what_it_leaves_out() -> None:
-    known = _modules(frozenset(template_files()))
-    imports = {path: [*_imports(path)] for path in PYTHON}
-    for answers in structural():
-        files = rendered_files(answers)
-        missing = known.keys() - _modules(files).keys()
-        for path in files & imports.keys():
-            wanted = {known_as for name in imports[path] if (known_as := _longest(name, known))}
-            assert not wanted & missing, f"{path} imports {wanted & missing} with {answers}"
+    known = _modules(frozenset(map(path_in_project, template_files())))
+    for path in PYTHON:
+        wanted = {known_as for name in _imports(path) if (known_as := _longest(name, known))}
+        for module in wanted:
+            lacking = stand_without(path, known[module])
+            assert lacking is None, f"{path} imports {module}, which is missing with {lacking}"
+
+
+def test_the_spine_imports_nothing_but_itself() -> None:
+    brought = rendered_files(Answers(preset="spine"))
+    known = _modules(frozenset(map(path_in_project, template_files())))
+    for path in [path for path in PYTHON if path.startswith("libs/llmgine/")]:
+        wanted = {known_as for name in _imports(path) if (known_as := _longest(name, known))}
+        beside = {module for module in wanted if not known[module].startswith("libs/llmgine/")}
+        assert not beside, f"{path} imports {beside}"
+    assert not [path for path in brought if path.startswith(("apps/", "libs/assistant/"))]
 
 
 def _longest(name: str, known: dict[str, str]) -> str:
@@ -116,7 +143,7 @@ def _longest(name: str, known: dict[str, str]) -> str:
 
 def test_a_member_is_rendered_with_its_tests_or_not_at_all() -> None:
     needed = {"pyproject.toml", "README.md", "src", "tests"}
-    for answers in structural():
+    for answers in ALL_KINDS:
         parts: dict[tuple[str, ...], set[str]] = {}
         for path in map(PurePosixPath, rendered_files(answers)):
             if path.parts[0] in {"libs", "apps"}:

@@ -12,19 +12,18 @@ from markdown_it import MarkdownIt
 
 from extensions.answers import Answers
 from extensions.manifest import blob_id, version
-from extensions.matrix import pairwise, rendered_files, structural
+from extensions.matrix import pairwise, rendered_files
 from tests.conftest import Render, git
 from tests.tree import files
 
-# A few at every change, and in the long run every set of files and every pair of choices.
+# A few at every change, and every pair of choices in the long run.
 LEAST = Answers(preset="custom", apps=(), handlers=(), store="memory")
 FEW = [Answers(), Answers(preset="spine"), LEAST]
 COMBINATIONS = [
     *(pytest.param(answers, id=answers.preset) for answers in FEW),
     *(
-        pytest.param(answers, id=f"{kind}{at}", marks=pytest.mark.heavy)
-        for kind, found in (("set", structural()), ("pair", pairwise()))
-        for at, answers in enumerate(found)
+        pytest.param(answers, id=f"pair{at}", marks=pytest.mark.heavy)
+        for at, answers in enumerate(pairwise())
         if answers not in FEW
     ),
 ]
