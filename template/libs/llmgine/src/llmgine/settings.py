@@ -7,27 +7,32 @@ be meant raises `ConfigurationError`, wherever the settings are made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
 from llmgine.errors import ConfigurationError
 
 __all__ = [
+    "BudgetSettings",
     "BusSettings",
     "ConsoleSettings",
     "ContextSettings",
     "FileSettings",
     "ObservabilitySettings",
     "OtelSettings",
+    "PriceSettings",
     "ProviderSettings",
+    "RetrySettings",
     "ToolSettings",
 ]
 
 
 def _check(room: object, *names: str, least: float) -> None:
     for name in names:
-        value: float = vars(room)[name]
+        value: float | Decimal = vars(room)[name]
         # Written this way round, the comparison refuses "not a number" as well.
         if not value >= least:
             raise ConfigurationError(f"{name}: expected a number from {least:g} up, found {value}")
@@ -205,12 +210,15 @@ class ProviderSettings:
         system_prompt: what every conversation starts with; empty means nothing.
         options: further options, handed to the provider's factory as they are; kept out of `repr`,
             since a key may be among them.
+        variables: what else stands in `.env`, for keys under the names that the provider gives
+            them, such as `OPENAI_API_KEY`; bootstrap fills it, and the environment wins.
     """
 
     name: str = "scripted"
     model: str = ""
     system_prompt: str = ""
     options: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    variables: dict[str, str] = field(default_factory=dict[str, str], repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,19 @@ def test_each_source_wins_over_the_one_before(
     assert bus.command_timeout == BusSettings().command_timeout
 
 
+def test_what_dotenv_says_to_others_reaches_the_provider_and_is_never_shown(folder: Path) -> None:
+    (folder / ".env").write_text("OPENAI_API_KEY=sk-secret\nllm_x=1\nLLMGINE_BUS__THREADS=3\nE=\n")
+    expected = {"OPENAI_API_KEY": "sk-secret", "llm_x": "1"}
+    config = ApplicationConfig()
+    assert config.provider.variables == expected
+    assert ApplicationConfig(provider=ProviderSettings(name="x")).provider.variables == expected
+    config = ApplicationConfig(provider={"variables": {"llm_x": "2"}})
+    assert config.provider.variables == {**expected, "llm_x": "2"}
+    assert ApplicationConfig(settings_file=None).provider.variables == {}
+    assert "sk-secret" not in repr(config)
+    assert "12345" not in wrong(provider={"variables": {"KEY": 12345}})
+
+
 def test_an_object_given_in_code_replaces_its_group(folder: Path) -> None:
     (folder / "settings.toml").write_text("[provider]\nname = 'local'\nmodel = 'm'\n")
     assert ApplicationConfig(provider={"name": "scripted"}).provider.model == "m"

@@ -14,7 +14,7 @@ from pydantic_settings import (
 )
 
 from llmgine.bootstrap.layers import PREFIX, Layer, lines, merged, place, problems, shape_of, shown
-from llmgine.bootstrap.sources import Location, locate, read
+from llmgine.bootstrap.sources import Location, locate, read, variables
 from llmgine.errors import ConfigurationError
 from llmgine.settings import (
     BusSettings,
@@ -97,6 +97,9 @@ class ApplicationConfig(BaseSettings):
         for name in type(self).model_fields:
             # The model is frozen for its users; this is still its construction.
             vars(self)[name] = self._anchored(name, vars(self)[name])
+        given = self.provider.variables
+        beside = variables(type(self), location)
+        vars(self)["provider"] = replace(self.provider, variables={**beside, **given})
 
     @property
     def folder(self) -> Path:

@@ -30,7 +30,7 @@ __all__ = [
 PREFIX = "LLMGINE_"
 _SHOWN = 60
 # A table of free keys may hold secrets under any name.
-_FREE_TABLES = ("otel.headers.", "provider.options.")
+_FREE_TABLES = ("otel.headers.", "provider.options.", "provider.variables.")
 
 Shape: TypeAlias = Mapping[str, object]
 """The dotted name of every setting with its type; a table of free keys ends in a dot."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import EllipsisType
 from typing import TypeVar
@@ -19,7 +20,7 @@ from pydantic_settings import (
 from llmgine.bootstrap.layers import PREFIX, Layer, problems, shape_of
 from llmgine.errors import ConfigurationError
 
-__all__ = ["Location", "locate", "read"]
+__all__ = ["Location", "locate", "read", "variables"]
 
 _SETTINGS_NAME = "settings.toml"
 
@@ -107,6 +108,20 @@ def read(model: type[BaseSettings], location: Location) -> list[Layer]:
         layers.append(_layer(_short(location.dotenv), model, source))
     layers.append(_layer("the environment", model, EnvSettingsSource(model)))
     return layers
+
+
+def variables(model: type[BaseSettings], location: Location) -> dict[str, str]:
+    """Return what `.env` says that is no setting: keys under their providers' own names, say.
+
+    Raises:
+        ConfigurationError: it can't be read.
+    """
+    if location.dotenv is None:
+        return {}
+    reader = partial(DotEnvSettingsSource, case_sensitive=True)
+    found = _reading(location.dotenv, reader, model, location.dotenv)
+    pairs = found.env_vars.items()
+    return {name: value for name, value in pairs if value and not name.startswith(PREFIX)}
 
 
 def _toml(path: Path) -> dict[str, object]:
