@@ -1,0 +1,1 @@
+"""What adapters on top of a provider's SDK share: errors, streams, keys and options."""

@@ -1,0 +1,292 @@
+"""An SDK's exceptions as the one error tree, whoever the provider is.
+
+What the provider's own code or words say counts first, then the status. Texts are one short line,
+and a key never stands in them, even where a server repeats it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import Protocol, TypeGuard, TypeVar
+
+from llmgine.errors import (
+    AuthenticationError,
+    BadResponseError,
+    ConflictError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PartialAnswer,
+    PermissionDeniedError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderServerError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    StreamInterruptedError,
+)
+
+__all__ = ["Failures", "SdkErrors"]
+
+ErrorT = TypeVar("ErrorT", bound=ProviderError)
+
+_LONGEST_TEXT = 500
+_SERVER_ERRORS = 500
+
+_BY_CODE: Mapping[str, type[ProviderError]] = {
+    "api_error": ProviderServerError,
+    "authentication_error": AuthenticationError,
+    "billing_error": QuotaExceededError,
+    "billing_hard_limit_reached": QuotaExceededError,
+    "billing_not_active": QuotaExceededError,
+    "content_filter": ContentFilterError,
+    "content_policy_violation": ContentFilterError,
+    "context_length_exceeded": ContextLengthError,
+    "exceed_context_size_error": ContextLengthError,
+    "insufficient_quota": QuotaExceededError,
+    "internal_server_error": ProviderServerError,
+    "invalid_api_key": AuthenticationError,
+    "invalid_prompt": ContentFilterError,
+    "model_not_found": NotFoundError,
+    "not_found_error": NotFoundError,
+    "overloaded_error": OverloadedError,
+    "permission_error": PermissionDeniedError,
+    "rate_limit_error": RateLimitError,
+    "rate_limit_exceeded": RateLimitError,
+    "request_too_large": InvalidRequestError,
+    "server_error": ProviderServerError,
+    "timeout_error": ProviderTimeoutError,
+}
+_BY_STATUS: Mapping[int, type[ProviderError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ProviderTimeoutError,
+    409: ConflictError,
+    429: RateLimitError,
+    503: OverloadedError,
+    504: ProviderTimeoutError,
+    529: OverloadedError,
+}
+# Where a provider has one code for every bad request, only its words tell these apart.
+_BY_WORDS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
+    (
+        re.compile(
+            r"prompt is too long|maximum context length|context (?:length|window|size)"
+            r"|input is too long|too many (?:input )?tokens",
+            re.IGNORECASE,
+        ),
+        ContextLengthError,
+    ),
+    (re.compile(r"credit balance is too low", re.IGNORECASE), QuotaExceededError),
+    (
+        re.compile(
+            r"content management policy|content filtering policy|usage polic", re.IGNORECASE
+        ),
+        ContentFilterError,
+    ),
+)
+
+
+class _Response(Protocol):
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class _ApiError(Protocol):
+    @property
+    def message(self) -> str: ...
+    @property
+    def body(self) -> object: ...
+
+
+class _StatusError(_ApiError, Protocol):
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def response(self) -> _Response: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SdkErrors:
+    """The exceptions of an SDK.
+
+    Attributes:
+        api: the root of those that speak of a call.
+        status: the answer's status is an error.
+        timeout: nothing came for too long.
+        connection: there is no connection, or it broke.
+    """
+
+    api: type[_ApiError]
+    status: type[_StatusError]
+    timeout: type[Exception]
+    connection: type[Exception]
+
+
+class Failures:
+    """Makes our errors of an SDK's.
+
+    Args:
+        provider: the provider's name.
+        sdk: the SDK's exceptions.
+        secrets: texts that must not stand in an error's, such as the key.
+    """
+
+    def __init__(self, provider: str, sdk: SdkErrors, *, secrets: Iterable[str] = ()) -> None:
+        self._provider = provider
+        self._sdk = sdk
+        self._secrets = tuple(filter(None, secrets))
+
+    def refusal(self, reason: str) -> InvalidRequestError:
+        """Return the error for a request that the provider can't take, made before the call."""
+        return InvalidRequestError(f"{self._provider}: {reason}", provider=self._provider)
+
+    def of_call(self, error: Exception) -> ProviderError:
+        """Return the error of a call of which nothing has been handed on."""
+        if isinstance(error, ProviderError):
+            return error
+        if isinstance(error, self._sdk.status):
+            return self._of_status(error.status_code, error.response.headers, error.body)
+        if isinstance(error, self._sdk.timeout):
+            return self._made(ProviderTimeoutError, f"no answer in time{_cause(error)}")
+        if isinstance(error, self._sdk.connection):
+            return self._made(ProviderConnectionError, f"no connection{_cause(error)}")
+        if isinstance(error, self._sdk.api):
+            return self._of_body(error)
+        return self._made(BadResponseError, f"an answer that can't be read{_named(error)}")
+
+    def unusable(self, what: str, *, request_id: str | None = None) -> BadResponseError:
+        """Return the error for an answer that isn't what the provider promises."""
+        error = self._made(BadResponseError, what)
+        error.request_id = request_id
+        return error
+
+    def late(self, timeout: float | None, partial: PartialAnswer | None = None) -> ProviderError:
+        """Return the error for a call that took longer than the request allows."""
+        error = self._made(ProviderTimeoutError, f"no whole answer within {timeout:g} s")
+        error.partial = partial
+        return error
+
+    def interrupted(
+        self, error: Exception | None, partial: PartialAnswer, *, shown: bool
+    ) -> StreamInterruptedError:
+        """Return the error of a stream that broke off.
+
+        Args:
+            error: the SDK's; `None` where the stream merely ended.
+            partial: what had arrived.
+            shown: whether any of it was handed on, so that a second try would repeat it.
+        """
+        found = None if error is None else self.of_call(error)
+        if error is None:
+            reason = "it ended before the answer was complete"
+        elif isinstance(found, BadResponseError):
+            reason = f"what came can't be read{_named(error)}"
+        else:
+            reason = str(found).removeprefix(f"{self._provider}: ")
+        broken = self._made(StreamInterruptedError, f"the stream broke off: {reason}")
+        broken.partial = partial
+        broken.retryable = not shown and (found is None or found.retryable)
+        if found is not None:
+            broken.provider_code, broken.request_id = found.provider_code, found.request_id
+            broken.retry_after = found.retry_after
+        return broken
+
+    def _of_status(self, status: int, headers: Mapping[str, str], body: object) -> ProviderError:
+        code, words = _said(body)
+        found = _kind(status, code, words)
+        told = " ".join(filter(None, (str(status), code)))
+        error = self._made(found, f"{told}: {words}" if words else told)
+        error.status = status
+        error.provider_code = code
+        error.request_id = headers.get("x-request-id") or headers.get("request-id")
+        error.retry_after = _retry_after(headers)
+        wish = headers.get("x-should-retry")
+        if wish in {"true", "false"}:
+            error.retryable = wish == "true"
+        return error
+
+    def _of_body(self, failure: _ApiError) -> ProviderError:
+        """Return the error that a body tells of without a status of its own."""
+        code, words = _said(failure.body)
+        error = self._made(
+            _kind(None, code, words), ": ".join(filter(None, (code, words or failure.message)))
+        )
+        error.provider_code = code
+        return error
+
+    def _made(self, kind: type[ErrorT], text: str) -> ErrorT:
+        for secret in self._secrets:
+            text = text.replace(secret, "[redacted]")
+        text = " ".join(text.split())
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[:_LONGEST_TEXT]}..."
+        return kind(f"{self._provider}: {text}", provider=self._provider)
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, Mapping)
+
+
+def _said(body: object) -> tuple[str | None, str]:
+    """Return the code and the words of an error's body."""
+    if not _is_object(body):
+        return None, body if isinstance(body, str) else ""
+    inner = body.get("error")
+    if _is_object(inner):
+        return _said(inner)
+    codes = (body.get("code"), body.get("type"))
+    code = next((str(each) for each in codes if isinstance(each, str | int) and each), None)
+    words = (inner, body.get("message"), body.get("detail"))
+    return code, next((text for text in words if isinstance(text, str)), "")
+
+
+def _kind(status: int | None, code: str | None, words: str) -> type[ProviderError]:
+    if code is not None and code in _BY_CODE:
+        return _BY_CODE[code]
+    if status is None and code is not None and code.isdecimal():
+        status = int(code)  # some servers send the status as the code of an error in a stream
+    if status is None or status < _SERVER_ERRORS:
+        for pattern, kind in _BY_WORDS:
+            if pattern.search(words):
+                return kind
+    if status is None:
+        return ProviderServerError
+    default = ProviderServerError if status >= _SERVER_ERRORS else InvalidRequestError
+    return _BY_STATUS.get(status, default)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a server asks to wait: given so, in milliseconds, or as a date."""
+    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) / unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(seconds, 0.0)
+    try:
+        date: datetime = parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(date.timestamp() - time(), 0.0)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _named(error: BaseException) -> str:
+    return f" ({type(error).__name__}: {error})"
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the HTTP client says of a failure, where the SDK only says that it failed."""
+    return "" if error.__cause__ is None else _named(error.__cause__)

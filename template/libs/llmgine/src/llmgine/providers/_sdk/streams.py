@@ -1,0 +1,142 @@
+"""A call on an SDK within its time: the whole answer, or a stream of it that ends in one way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
+
+from llmgine.contracts import LLMChunk
+from llmgine.contracts.llm import StreamEnd, StreamStart, UsageUpdate
+from llmgine.contracts.stream import ResponseBuilder
+from llmgine.errors import ProviderError
+from llmgine.providers._sdk.errors import Failures
+
+__all__ = ["Reader", "SdkStream", "answered", "relayed"]
+
+T = TypeVar("T")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
+ItemT = TypeVar("ItemT")
+
+
+class SdkStream(Protocol[ItemT_co]):
+    """An SDK's stream."""
+
+    async def __anext__(self) -> ItemT_co:
+        """Return the next item."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection."""
+        ...
+
+
+class Reader(Protocol[ItemT_contra]):
+    """Makes our chunks of an SDK's items."""
+
+    def read(self, item: ItemT_contra, /) -> Iterable[LLMChunk]:
+        """Return the chunks of the next item."""
+        ...
+
+    def end(self) -> Iterable[LLMChunk]:
+        """Return the last chunks, once no item is left; no `StreamEnd` if something is missing."""
+        ...
+
+
+class _Clock:
+    """The time that is left for a call as a whole, waits between two reads not counted apart."""
+
+    def __init__(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._end = None if timeout is None else loop.time() + timeout
+        self.expired = False
+
+    async def wait(self, waiting: Awaitable[T]) -> T:
+        scope = asyncio.timeout_at(self._end)
+        try:
+            async with scope:
+                return await waiting
+        finally:
+            self.expired = scope.expired()
+
+
+async def answered(call: Awaitable[T], failures: Failures, timeout: float | None) -> T:
+    """Return what a call on an SDK returns.
+
+    Raises:
+        ProviderError: it failed, or took longer than `timeout`.
+    """
+    clock = _Clock(timeout)
+    try:
+        return await clock.wait(call)
+    except Exception as error:
+        # Without the SDK's own as its cause: that one holds the request, and the key in it.
+        raise failures.late(timeout) if clock.expired else failures.of_call(error) from None
+
+
+async def relayed(
+    opening: Callable[[], Awaitable[tuple[SdkStream[ItemT], Reader[ItemT]]]],
+    failures: Failures,
+    timeout: float | None,
+) -> AsyncGenerator[LLMChunk, None]:
+    """Yield the chunks of an SDK's stream, which is closed as soon as this one is left.
+
+    Args:
+        opening: makes the call, and the reader for what comes.
+        failures: makes our errors of the SDK's.
+        timeout: seconds for the whole call.
+
+    Raises:
+        StreamInterruptedError: the stream broke off, in whatever way; `partial` holds what came.
+        ProviderTimeoutError: it took longer than `timeout`.
+        ProviderError: the call failed before there was a stream.
+    """
+    clock = _Clock(timeout)
+    try:
+        stream, reader = await clock.wait(opening())
+    except Exception as error:
+        raise failures.late(timeout) if clock.expired else failures.of_call(error) from None
+    received = _Received()
+    try:
+        while not received.builder.finished:
+            try:
+                chunks = reader.read(await clock.wait(stream.__anext__()))
+            except StopAsyncIteration:
+                break
+            except Exception as error:
+                if clock.expired:
+                    raise received.late(failures, timeout) from None
+                raise received.interrupted(failures, error) from None
+            for chunk in chunks:
+                yield received.noted(chunk)
+        else:
+            return
+        for chunk in reader.end():
+            yield received.noted(chunk)
+        if not received.builder.finished:
+            raise received.interrupted(failures, None)
+    finally:
+        await stream.close()
+
+
+class _Received:
+    """What has come of a stream so far, and whether any of it could be shown."""
+
+    def __init__(self) -> None:
+        self.builder = ResponseBuilder()
+        self._shown = False
+
+    def noted(self, chunk: LLMChunk) -> LLMChunk:
+        self.builder.add(chunk)
+        self._shown = self._shown or not isinstance(chunk, StreamStart | UsageUpdate | StreamEnd)
+        return chunk
+
+    def interrupted(self, failures: Failures, error: Exception | None) -> ProviderError:
+        partial = self.builder.response(unfinished="error")
+        return failures.interrupted(error, partial, shown=self._shown)
+
+    def late(self, failures: Failures, timeout: float | None) -> ProviderError:
+        error = failures.late(timeout, self.builder.response(unfinished="error"))
+        error.retryable = not self._shown
+        return error
