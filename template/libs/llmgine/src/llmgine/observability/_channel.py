@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Condition, RLock, Thread, local
+from typing import TypeVar
 from weakref import WeakSet
 
 from llmgine.contracts.messages import Event
@@ -17,6 +18,8 @@ from llmgine.observability.handler import ObservabilityEventHandler
 from llmgine.observability.report import HandlerReport
 
 __all__ = ["Channel"]
+
+T = TypeVar("T")
 
 
 class _Thread(local):
@@ -105,6 +108,16 @@ class Channel:
         if self._thread is None:  # in a forked process; it flushes and ends the handler
             self.start()
         return True
+
+    def ask(self, call: Callable[[], T], otherwise: T) -> T:
+        """Return what a call of the handler's returns, here and now, or else something harmless."""
+        try:
+            return call()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failure_log.warn_aside(f"{self.name} failed to follow a trace", error)
+            return otherwise
 
     def put(self, kept: Event) -> None:
         """Take one event, or rather its copy, for the handler's thread."""

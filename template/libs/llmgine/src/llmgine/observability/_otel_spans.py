@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
@@ -18,7 +19,7 @@ from llmgine.observability import _otel_names as names
 from llmgine.observability._otel_errors import error_text, error_type, error_values
 from llmgine.observability._otel_values import Values, clean, nanoseconds
 
-__all__ = ["SpanTable", "remote"]
+__all__ = ["SpanTable", "carried", "remote"]
 
 _MAX_OPEN = 10_000
 _MAX_SEEN = 8
@@ -67,12 +68,17 @@ class SpanTable:
         # Ordered, since taking out the oldest is then one step that no other thread can get into.
         self._open: OrderedDict[Hashable, _OpenSpan] = OrderedDict()
 
-    def around(self, event: Event) -> Context:
-        """Return the context that an event belongs in."""
+    def here(self) -> Context:
+        """Return the context that the calling code runs in."""
         context = contexts.get_current()
         while (ended := _opened(context)) and ended.ended and ended.context is context:
             context = ended.before  # its end was observed elsewhere
             contexts.attach(context)
+        return context
+
+    def around(self, event: Event) -> Context:
+        """Return the context that an event belongs in."""
+        context = self.here()
         if event.parent_id is not None and event.parent_id != current_parent_id():
             named = self._open.get(event.parent_id)
             return context if named is None else named.context
@@ -152,6 +158,15 @@ class SpanTable:
         opened.seen = ()
         return opened.values
 
+    def join(self, carried: Mapping[str, str]) -> Callable[[], object]:
+        """Let a trace of another process be the current one here; return what ends that."""
+        before = self.here()
+        inside = _PROPAGATOR.extract(carried, before)
+        if inside is before:
+            return lambda: None
+        contexts.attach(contexts.set_value(_OPEN, None, inside))
+        return partial(contexts.attach, before)
+
     def end_all(self) -> None:
         """End what nothing has ended: a span that is open is never sent."""
         self._leave_to_parent()
@@ -185,6 +200,13 @@ def _record(opened: _OpenSpan, error: BaseException) -> None:
         span.add_event(names.EXCEPTION, error_values(error))
     if opened.outer is not None:
         opened.outer.seen = (*opened.outer.seen[1 - _MAX_SEEN :], error)
+
+
+def carried(context: Context) -> dict[str, str]:
+    """Return what tells another process of the trace in a context, if there is one."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier, context)
+    return carrier
 
 
 def remote(metadata: Mapping[str, str], context: Context) -> Context:

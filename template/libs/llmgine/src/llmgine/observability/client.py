@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, wait
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from threading import TIMEOUT_MAX, Lock
+from typing import TypeVar
 
 from llmgine.contracts.events import AttributeValue, LogEvent, LogLevel, MetricEvent
-from llmgine.contracts.messages import Event
+from llmgine.contracts.messages import Event, Message
 from llmgine.errors import ConfigurationError
 from llmgine.observability._channel import Channel
 from llmgine.observability._snapshot import snapshot
@@ -21,6 +24,8 @@ from llmgine.observability.report import HandlerReport, ObservabilityReport
 from llmgine.settings import ObservabilitySettings
 
 __all__ = ["ObservabilityClient"]
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 _log = logging.getLogger("llmgine.observability")
 
@@ -139,6 +144,45 @@ class ObservabilityClient:
         raises is in the second event, and goes on.
         """
         return Span(self, name, attributes)
+
+    def carrier(self) -> dict[str, str]:
+        """Return what another process has to be told to join the trace that this code is in.
+
+        It goes along as the headers of a request, or as a message's metadata. It is empty where
+        there is no trace, or no handler that follows one.
+        """
+        carried: dict[str, str] = {}
+        for channel in self._channels:
+            carried |= channel.ask(channel.handler.carry, {})
+        return carried
+
+    def traced(self, message: MessageT) -> MessageT:
+        """Return a copy of a message for another process, with `carrier` in its metadata.
+
+        It has the same id and timestamp. Where there is nothing to carry it is the message itself.
+        """
+        carried = self.carrier()
+        if not carried:
+            return message
+        copied = copy.copy(message)
+        object.__setattr__(copied, "metadata", {**message.metadata, **carried})
+        return copied
+
+    @contextmanager
+    def joined(self, carried: Mapping[str, str]) -> Generator[None]:
+        """Let a block belong to the trace that a `carrier` of another process tells of.
+
+        A command whose metadata tells of one joins it by itself; what publishes an event for
+        another process does so within such a block, which the event's handlers then belong to.
+        """
+        channels = self._channels
+        ends = [(each, each.ask(partial(each.handler.join, carried), None)) for each in channels]
+        try:
+            yield
+        finally:
+            for channel, end in reversed(ends):
+                if end is not None:
+                    channel.ask(end, None)
 
     def report(self) -> ObservabilityReport:
         """Return every handler's account as it is now, and those of what handlers send on."""

@@ -1,9 +1,9 @@
-"""What a handler of observed events is: one method to write, six more to use."""
+"""What a handler of observed events is: one method to write, eight more to use."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from llmgine.contracts.messages import Event
@@ -25,9 +25,10 @@ class ObservabilityEventHandler(ABC):
             def handle(self, event: Event) -> None:
                 self.seen += 1
 
-    The client runs everything but `observe` in one thread that is this handler's own, one call
-    after the other, so a handler needs no locks and may block. Whatever it raises, `SystemExit`
-    included, is caught, counted and reported in the log; it never reaches the application.
+    The client runs `start`, `handle`, `flush` and `stop` in one thread that is this handler's own,
+    one call after the other, so a handler needs no locks for them and may block. Whatever any
+    method raises, `SystemExit` included, is caught, counted and reported in the log; it never
+    reaches the application.
 
     An event handed to `handle` is a copy, made when it was observed: what the application does
     afterwards to its metadata, or to lists and mappings among its fields, doesn't show in it.
@@ -48,6 +49,22 @@ class ObservabilityEventHandler(ABC):
         where a handler defines it; `handle` gets the event as well, unless this returns `True`.
         """
         del event
+
+    def carry(self) -> Mapping[str, str]:
+        """Return what another process has to be told to follow what happens here; memory only.
+
+        The client asks where something is about to be sent, in the application's own task.
+        """
+        return {}
+
+    def join(self, carried: Mapping[str, str]) -> Callable[[], object]:
+        """Let what happens here follow what another process `carry`s; return what ends that.
+
+        Memory only; the client calls both in the application's own task. Names that mean nothing
+        to this handler may be among them.
+        """
+        del carried
+        return _nothing
 
     def start(self) -> None:  # noqa: B027 - there to be overridden, or not
         """Get ready, before the first event; called once more in a forked process."""
@@ -77,3 +94,7 @@ class ObservabilityEventHandler(ABC):
             total: whether it only ever grows.
         """
         del name, unit, read, total
+
+
+def _nothing() -> None:
+    pass

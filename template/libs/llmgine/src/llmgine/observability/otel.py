@@ -25,7 +25,7 @@ from llmgine.observability import _otel_names as names
 from llmgine.observability import _otel_values as said
 from llmgine.observability._otel_errors import error_type, error_values
 from llmgine.observability._otel_meters import Meters
-from llmgine.observability._otel_spans import SpanTable, remote
+from llmgine.observability._otel_spans import SpanTable, carried, remote
 from llmgine.observability._otel_values import Providers
 from llmgine.observability.handler import ObservabilityEventHandler, Reading
 from llmgine.observability.record import to_record
@@ -94,6 +94,14 @@ class OpenTelemetryEventHandler(ObservabilityEventHandler):
             if len(self._contexts) > _MAX_WAITING:  # `handle` never gets what the buffer dropped
                 self._contexts.popitem(last=False)
         return False
+
+    def carry(self) -> Mapping[str, str]:
+        """Return the current trace's `traceparent`, and its `tracestate` if it has one."""
+        return carried(self._spans.here())
+
+    def join(self, carried: Mapping[str, str]) -> Callable[[], object]:
+        """Make the trace that a `traceparent` tells of the current one."""
+        return self._spans.join(carried)
 
     def handle(self, event: Event) -> None:
         """Write a log record, or add a measurement to the others of its name."""
