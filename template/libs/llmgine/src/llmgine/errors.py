@@ -13,6 +13,9 @@
     ├── WrongLoopError                       the bus runs on another event loop or thread
     ├── BusNotRunningError                   before start or after stop
     ├── BusStoppedError                      cut off by stop
+    ├── RefusedError                         a guard of the bus lets nothing through for now
+    │   ├── CircuitOpenError                 too many calls of its kind have failed lately
+    │   └── RateExceededError                there have been enough calls for now
     ├── SessionError
     │   ├── SessionOpenError                 the id is already open
     │   ├── SessionClosedError               the session isn't open, or is closing
@@ -25,6 +28,8 @@
     │   └── CorruptRowError                  a stored message can't be read
     ├── CodecError (ValueError)              a value or text that the codec can't take
     ├── ScriptError (AssertionError)         a scripted provider and its script don't agree
+    ├── CassetteError (AssertionError)       a test asks a model what was never recorded
+    ├── BudgetExceededError                  a model call was refused: enough is spent
     └── ProviderError                        a model call failed; see `code` and `retryable`
         └── one subclass for each code, from InvalidRequestError to CallCancelledError
 
@@ -37,13 +42,17 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
 __all__ = [
     "AuthenticationError",
     "BadResponseError",
+    "BudgetExceededError",
     "BusNotRunningError",
     "BusStoppedError",
     "CallCancelledError",
+    "CassetteError",
+    "CircuitOpenError",
     "CodecError",
     "CommandTimeoutError",
     "ConfigurationError",
@@ -69,7 +78,9 @@ __all__ = [
     "ProviderTimeoutError",
     "QueueFullError",
     "QuotaExceededError",
+    "RateExceededError",
     "RateLimitError",
+    "RefusedError",
     "ScriptError",
     "SessionClosedError",
     "SessionError",
@@ -146,6 +157,28 @@ class BusStoppedError(LlmgineError):
     """The work was still running when `stop` had waited to its limit, and was cut off."""
 
 
+class RefusedError(LlmgineError):
+    """A message was refused before its handler ran, and may be sent again later.
+
+    Attributes:
+        key: what the guard counts by.
+        retry_after: seconds to wait first.
+    """
+
+    def __init__(self, message: str, *, key: object, retry_after: float) -> None:
+        super().__init__(message)
+        self.key = key
+        self.retry_after = retry_after
+
+
+class CircuitOpenError(RefusedError):
+    """Too many calls of this kind have failed lately, so that for a while none is let through."""
+
+
+class RateExceededError(RefusedError):
+    """There have been as many calls as may be, and a turn is too long off to wait for."""
+
+
 class SessionError(LlmgineError):
     """Something about a session."""
 
@@ -208,6 +241,33 @@ class CodecError(LlmgineError, ValueError):
 
 class ScriptError(LlmgineError, AssertionError):
     """A scripted provider was asked more than its script says, or less."""
+
+
+class CassetteError(LlmgineError, AssertionError):
+    """A recorded provider was asked what isn't on its cassette, or not all that is."""
+
+
+class BudgetExceededError(LlmgineError):
+    """A model call was refused before it was made: what may be spent is spent.
+
+    Attributes:
+        setting: the setting that says how much may be spent.
+        spent: tokens, or money in the currency of the prices.
+        limit: the setting's value.
+        session_id: the session that it is the budget of; `None` for the process.
+    """
+
+    def __init__(
+        self, setting: str, *, spent: Decimal, limit: Decimal, session_id: str | None = None
+    ) -> None:
+        whose = "the process" if session_id is None else f"session {session_id!r}"
+        super().__init__(
+            f"{whose} has spent {spent:,f} of {limit:,f} ({setting}); raise the limit to go on"
+        )
+        self.setting = setting
+        self.spent = spent
+        self.limit = limit
+        self.session_id = session_id
 
 
 class PartialAnswer(Protocol):

@@ -212,6 +212,8 @@ class ProviderSettings:
             since a key may be among them.
         variables: what else stands in `.env`, for keys under the names that the provider gives
             them, such as `OPENAI_API_KEY`; bootstrap fills it, and the environment wins.
+        fallback: who is asked when this one can't answer, in order; named as in `name`.
+        fallback_options: the options of each of these, by its name; `model` is its model.
     """
 
     name: str = "scripted"
@@ -219,6 +221,95 @@ class ProviderSettings:
     system_prompt: str = ""
     options: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     variables: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    fallback: list[str] = field(default_factory=list[str])
+    fallback_options: dict[str, dict[str, str]] = field(
+        default_factory=dict[str, dict[str, str]], repr=False
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse names that can't be meant."""
+        if len(set(self.fallback)) < len(self.fallback):
+            raise ConfigurationError(f"fallback: expected each name once, found {self.fallback}")
+        if unknown := sorted(self.fallback_options.keys() - set(self.fallback)):
+            text = f"fallback_options: {unknown[0]!r} is not among the names in `fallback`"
+            raise ConfigurationError(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrySettings:
+    """How model calls that fail for a while are tried again.
+
+    Attributes:
+        enabled: `auto` is for the providers of this project that ask over a network; `always` is
+            for your own as well.
+        attempts: calls at most, the first included.
+        delay: the longest pause before the second; each further one may be twice as long.
+        max_delay: the longest pause at all. A provider that asks for a longer one isn't waited for.
+        deadline: for all attempts and pauses together, up to the first piece of the answer.
+    """
+
+    enabled: Literal["auto", "always", "never"] = "auto"
+    attempts: int = 3
+    delay: float = 0.5
+    max_delay: float = 30.0
+    deadline: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        _check(self, "attempts", least=1)
+        _check(self, "delay", "max_delay", "deadline", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceSettings:
+    """What a model's tokens cost, each price for a million of them.
+
+    Attributes:
+        input: what is sent.
+        output: what is answered, reasoning included.
+        cached: input that was read from the provider's cache; by default as other input.
+        cache_write: input that was written to it; by default as other input.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached: Decimal | None = None
+    cache_write: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that can't be meant."""
+        given = [name for name, price in vars(self).items() if price is not None]
+        _check(self, *given, least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetSettings:
+    """What models cost, and how much may be spent before further calls are refused.
+
+    Costs are in the currency that the prices are given in. There is no limit by default.
+
+    Attributes:
+        session_tokens: input and output tokens of a session.
+        session_cost: the cost of a session.
+        process_tokens: input and output tokens of the application, as long as its process lives.
+        process_cost: its cost.
+        prices: by model, as the provider names it; a date at the end of its name may be left out.
+    """
+
+    session_tokens: float = math.inf
+    session_cost: float = math.inf
+    process_tokens: float = math.inf
+    process_cost: float = math.inf
+    prices: dict[str, PriceSettings] = field(default_factory=dict[str, PriceSettings])
+
+    def __post_init__(self) -> None:
+        """Refuse limits that can't be meant, or can't hold."""
+        limits = ("session_tokens", "session_cost", "process_tokens", "process_cost")
+        _check(self, *limits, least=0)
+        for name in ("session_cost", "process_cost"):
+            if vars(self)[name] < math.inf and not self.prices:
+                text = f"{name}: expected prices beside it, in [budget.prices.<model>], found none"
+                raise ConfigurationError(text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from llmgine.settings import (
     ProviderSettings,
 )
 
-GROUPS = "bus, console, context, file, observability, otel, provider, tools"
+GROUPS = ", ".join(sorted(ApplicationConfig.model_fields))
 WORKSPACE = "[tool.uv.workspace]\nmembers = []\n"
 
 
@@ -326,7 +326,7 @@ def test_the_source_that_won_is_the_one_that_is_named(
             "LLMGINE_PROVIDER__OPTIONS",
             "LLMGINE_PROVIDER__OPTIONS: no such setting; give each key a variable of its own, LLM",
         ),
-        ("LLMGINE_", "LLMGINE_: no such setting; there are LLMGINE_BUS, LLMGINE_CONSOLE,"),
+        ("LLMGINE_", "LLMGINE_: no such setting; there are LLMGINE_BUDGET, LLMGINE_BUS,"),
     ],
 )
 def test_an_unknown_variable_is_an_error(

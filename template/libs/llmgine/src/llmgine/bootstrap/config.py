@@ -17,6 +17,7 @@ from llmgine.bootstrap.layers import PREFIX, Layer, lines, merged, place, proble
 from llmgine.bootstrap.sources import Location, locate, read, variables
 from llmgine.errors import ConfigurationError
 from llmgine.settings import (
+    BudgetSettings,
     BusSettings,
     ConsoleSettings,
     ContextSettings,
@@ -24,6 +25,7 @@ from llmgine.settings import (
     ObservabilitySettings,
     OtelSettings,
     ProviderSettings,
+    RetrySettings,
     ToolSettings,
 )
 
@@ -49,6 +51,8 @@ class ApplicationConfig(BaseSettings):
         bus: limits of the bus.
         observability: limits of the observability client.
         provider: who answers.
+        retry: how calls that fail for a while are tried again.
+        budget: what models cost, and how much may be spent.
         context: who keeps the conversations.
         tools: who runs the tools, and its limits.
     """
@@ -63,6 +67,8 @@ class ApplicationConfig(BaseSettings):
     bus: BusSettings = BusSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     provider: ProviderSettings = ProviderSettings()
+    retry: RetrySettings = RetrySettings()
+    budget: BudgetSettings = BudgetSettings()
     context: ContextSettings = ContextSettings()
     tools: ToolSettings = ToolSettings()
 

@@ -18,6 +18,7 @@ __all__ = [
     "PREFIX",
     "Layer",
     "Shape",
+    "is_table",
     "lines",
     "merged",
     "place",
@@ -30,7 +31,12 @@ __all__ = [
 PREFIX = "LLMGINE_"
 _SHOWN = 60
 # A table of free keys may hold secrets under any name.
-_FREE_TABLES = ("otel.headers.", "provider.options.", "provider.variables.")
+_FREE_TABLES = (
+    "otel.headers.",
+    "provider.fallback_options.",
+    "provider.options.",
+    "provider.variables.",
+)
 
 Shape: TypeAlias = Mapping[str, object]
 """The dotted name of every setting with its type; a table of free keys ends in a dot."""
@@ -110,13 +116,14 @@ def _leaves(prefix: str, members: Mapping[str, object]) -> Iterator[tuple[str, o
             yield dotted, annotation
 
 
-def _is_table(value: object) -> TypeGuard[Mapping[str, object]]:
+def is_table(value: object) -> TypeGuard[Mapping[str, object]]:
+    """Tell whether a value is a table of settings."""
     return isinstance(value, Mapping)
 
 
 def _as_table(value: object) -> Mapping[str, object] | None:
     """Return a table, or the fields of a group that was given as an object."""
-    if _is_table(value):
+    if is_table(value):
         return value
     if is_dataclass(value) and not isinstance(value, type):
         return {each.name: getattr(value, each.name) for each in fields(value)}
@@ -135,7 +142,7 @@ def _joined(lower: Mapping[str, object], upper: Mapping[str, object]) -> dict[st
     result = dict(lower)
     for key, value in upper.items():
         below = _as_table(result.get(key))
-        if below is not None and _is_table(value):
+        if below is not None and is_table(value):
             result[key] = _joined(below, value)
         else:
             result[key] = value  # a group given as an object is complete: it replaces the rest
@@ -198,13 +205,18 @@ _EXPECTED: Mapping[str, str] = {
     "bool_type": "true or false",
     "dict_type": "a table",
     "dataclass_type": "a table of settings",
+    "decimal_parsing": "a number",
+    "decimal_type": "a number",
     "float_parsing": "a number",
     "float_type": "a number",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "int_type": "a whole number",
+    "list_type": "a list",
+    "missing": "a value for it",
     "path_type": "a path",
     "string_type": "text",
+    "unexpected_keyword_argument": "another name",
 }
 
 
