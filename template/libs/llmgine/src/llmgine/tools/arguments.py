@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isfinite
 from typing import Annotated, Any, NoReturn, TypeAlias, get_args, get_origin
 
@@ -20,9 +20,9 @@ from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.docstrings import Described
 from llmgine.tools.parameters import Parameter, ToolContext
-from llmgine.tools.schema import JsonSchema, tidied, without_defaults
+from llmgine.tools.schema import JsonSchema, strict_form, tidied, without_defaults
 
-__all__ = ["Arguments"]
+__all__ = ["Arguments", "GivenArguments"]
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,10 @@ class Arguments:
                 "plain values in `Field(...)`"
             ) from error
 
+    def closed(self) -> JsonSchema | None:
+        """Return the schema's strict form, if it has one."""
+        return strict_form(self.schema)
+
     def bind(
         self, text: str, context: ToolContext, settings: ToolSettings
     ) -> tuple[list[object], dict[str, object]]:
@@ -124,6 +128,51 @@ class Arguments:
         if _UNBOUNDED.search(text) and _has_unbounded(model.model_dump()):
             raise ToolError("The arguments don't fit: a number is not finite.", code=_MISFIT)
         return model
+
+
+class GivenArguments:
+    """Parameters whose schema is somebody else's, who checks what is sent.
+
+    The function takes one dict. Only what any call has to be is checked here: one JSON object
+    within the limits.
+
+    Args:
+        name: the tool's name, for errors.
+        schema: the JSON Schema of the arguments, shown to models as it is.
+
+    Attributes:
+        schema: a copy of it.
+
+    Raises:
+        ToolRegistrationError: it is no JSON Schema of an object.
+    """
+
+    def __init__(self, name: str, schema: Mapping[str, object]) -> None:
+        try:
+            self.schema: JsonSchema = json.loads(json.dumps(schema, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ToolRegistrationError(
+                f"tool {name!r}: expected a schema in JSON, found what has none ({error})"
+            ) from error
+        if self.schema.get("type") != "object":
+            raise ToolRegistrationError(
+                f'tool {name!r}: expected the schema of an object, with `"type": "object"`, found '
+                f"type {self.schema.get('type')!r}"
+            )
+
+    def closed(self) -> None:
+        """Return no strict form: a schema that isn't ours is not rewritten."""
+
+    def bind(
+        self, text: str, context: ToolContext, settings: ToolSettings
+    ) -> tuple[list[object], dict[str, object]]:
+        """Return the one argument, by position.
+
+        Raises:
+            ToolError: the text is no JSON object, or past a limit.
+        """
+        del context
+        return [json.loads(_checked(text, settings))], {}
 
 
 def _has_unbounded(value: dict[Any, Any] | _Collection | float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from time import perf_counter
 from types import TracebackType
@@ -21,6 +21,7 @@ from llmgine.contracts import (
     current_session_id,
     tell,
 )
+from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.publishing import tell_surely
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
@@ -29,7 +30,7 @@ from llmgine.tools.driving import Failed
 from llmgine.tools.parameters import ToolContext
 from llmgine.tools.results import failure, success
 from llmgine.tools.running import Runner
-from llmgine.tools.tool import NeedsApproval, Shared, Tool, handed_out, made
+from llmgine.tools.tool import NeedsApproval, Shared, Tool, given, handed_out, made
 
 __all__ = ["ToolManager", "build"]
 
@@ -111,13 +112,54 @@ class ToolManager:
             needs_approval=needs_approval,
             timeout=timeout,
         )
+        self._add(tool)
+        return func
+
+    def register_described_tool(
+        self,
+        func: Callable[[dict[str, JsonValue]], object],
+        *,
+        name: str,
+        description: str,
+        parameters: Mapping[str, object],
+        needs_approval: NeedsApproval = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Offer a tool of another system, which has a JSON Schema already and checks by it.
+
+        Args:
+            func: takes the arguments as one dict: whatever JSON object the model sent.
+            name: its name for models.
+            description: what it does.
+            parameters: the JSON Schema of an object, shown to models as it is.
+            needs_approval: whether a person has to agree to a call, or a function that tells.
+            timeout: its limit in seconds; by default that of the settings, `math.inf` is none.
+
+        Raises:
+            ToolRegistrationError: name or schema can't be used, or the name is taken.
+        """
+        tool = given(
+            func,
+            name=name,
+            description=description,
+            parameters=parameters,
+            needs_approval=needs_approval,
+            timeout=timeout,
+        )
+        self._add(tool)
+
+    def unregister_tool(self, name: str) -> None:
+        """Offer a tool no more; calls under way go on. A name that isn't registered is fine."""
+        self._tools.pop(name, None)
+        self._definitions.clear()
+
+    def _add(self, tool: Tool) -> None:
         if tool.name in self._tools:
             raise ToolRegistrationError(
                 f"tool {tool.name!r} is registered already; give `name=` another one"
             )
         self._tools[tool.name] = tool
         self._definitions.clear()
-        return func
 
     def get_tools(self, *, strict: bool = False) -> list[ToolDefinition]:
         """Return the tools' definitions, as the caller's own copies.

@@ -12,14 +12,14 @@ from functools import partial, wraps
 from typing import Any, TypeAlias
 
 from llmgine.contracts import ToolCall, ToolDefinition
+from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
-from llmgine.tools.arguments import Arguments
+from llmgine.tools.arguments import Arguments, GivenArguments
 from llmgine.tools.docstrings import described
 from llmgine.tools.parameters import ToolContext, parameters_of
-from llmgine.tools.schema import strict_form
 
-__all__ = ["NeedsApproval", "Shared", "Tool", "handed_out", "made"]
+__all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made"]
 
 NeedsApproval: TypeAlias = bool | Callable[[ToolCall], bool]
 
@@ -47,14 +47,14 @@ class Tool:
     name: str
     description: str
     function: Callable[..., object]
-    arguments: Arguments
+    arguments: Arguments | GivenArguments
     needs_approval: NeedsApproval
     timeout: float | None
     threaded: bool
 
     def definition(self, *, strict: bool) -> ToolDefinition:
         """Return what a model is told; a tool that has no strict form says so."""
-        closed = strict_form(self.arguments.schema) if strict else None
+        closed = self.arguments.closed() if strict else None
         plain: ToolDefinition = {
             "type": "function",
             "function": {
@@ -104,11 +104,6 @@ def made(
     outer = _named(function)
     if name is None:
         name = outer.__name__ if inspect.isroutine(outer) else type(outer).__name__
-    if not _NAME.fullmatch(name):
-        raise ToolRegistrationError(
-            f"tool {name!r}: expected a name of 1 to 64 letters, digits, `_` and `-`; give "
-            "`name=` another one"
-        )
     _check_options(name, needs_approval, timeout)
     own = None if inspect.isroutine(outer) else type(outer).__call__.__doc__
     words = described(own or inspect.getdoc(outer))
@@ -121,6 +116,33 @@ def made(
         description=text,
         function=function,
         arguments=Arguments(name, parameters_of(function, name), words),
+        needs_approval=needs_approval,
+        timeout=timeout,
+        threaded=not inspect.iscoroutinefunction(function),
+    )
+
+
+def given(
+    function: Callable[[dict[str, JsonValue]], object],
+    *,
+    name: str,
+    description: str,
+    parameters: Mapping[str, object],
+    needs_approval: NeedsApproval,
+    timeout: float | None,
+) -> Tool:
+    """Make a tool of a function whose description and schema are there already.
+
+    Raises:
+        ToolRegistrationError: it can't be one.
+    """
+    _check_function(function)
+    _check_options(name, needs_approval, timeout)
+    return Tool(
+        name=name,
+        description=description,
+        function=function,
+        arguments=GivenArguments(name, parameters),
         needs_approval=needs_approval,
         timeout=timeout,
         threaded=not inspect.iscoroutinefunction(function),
@@ -147,6 +169,11 @@ def _check_function(function: object) -> None:
 
 
 def _check_options(name: str, needs_approval: object, timeout: float | None) -> None:
+    if not _NAME.fullmatch(name):
+        raise ToolRegistrationError(
+            f"tool {name!r}: expected a name of 1 to 64 letters, digits, `_` and `-`; give "
+            "`name=` another one"
+        )
     if timeout is not None and not timeout > 0:
         raise ToolRegistrationError(
             f"tool {name!r}, timeout: expected more than 0 seconds, found {timeout}; "
