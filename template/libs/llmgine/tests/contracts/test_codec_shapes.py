@@ -267,7 +267,7 @@ def test_data_of_another_type_is_refused(hint: object, data: object) -> None:
 @pytest.mark.parametrize(
     ("hint", "value"),
     [(type[int], int), (memoryview, memoryview(b"x")), (Literal[b"x"], object()), (Any, object())],
-    ids=str,
+    ids=["type", "memoryview", "literal", "any"],
 )
 def test_a_type_that_json_lacks_is_refused(hint: object, value: object) -> None:
     with pytest.raises(CodecError, match="x: expected"):

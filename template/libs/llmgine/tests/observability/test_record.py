@@ -174,7 +174,7 @@ VALUES: list[tuple[object, object]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("value", "expected"), VALUES, ids=repr)
+@pytest.mark.parametrize(("value", "expected"), VALUES, ids=lambda part: type(part).__name__)
 def test_values(value: object, expected: object) -> None:
     assert shown(value) == expected
 
