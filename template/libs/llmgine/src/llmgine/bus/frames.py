@@ -50,6 +50,16 @@ class Clock(Protocol):
         """Let it run on with the time it had left."""
         ...
 
+    @property
+    def cut(self) -> Exception | None:
+        """Why the handler was interrupted, once it is."""
+        ...
+
+    @property
+    def seconds_left(self) -> float:
+        """How long the handler may go on."""
+        ...
+
 
 class Frame(Ambient):
     """One message being handled, as what is ambient for its handler.

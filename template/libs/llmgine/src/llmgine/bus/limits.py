@@ -61,6 +61,11 @@ class Run:
         """Whether it has ended, or is being cut off."""
         return self.frame.clock is not self or self.cut is not None
 
+    @property
+    def seconds_left(self) -> float:
+        """How long the handler may go on, as its clock stands now."""
+        return self._limiter.seconds_left(self)
+
     def pause(self) -> None:
         """Stop the clock."""
         self._limiter.in_loop(self._limiter.hold, self)
@@ -228,6 +233,11 @@ class Limiter:
         due = self.forget(run)
         if due is not None:
             run.remaining = max(0.0, due - self._loop.time())
+
+    def seconds_left(self, run: Run) -> float:
+        """Return the time that a run has left."""
+        due = self._watched.get(run.remaining, {}).get(run)
+        return run.remaining if due is None else due - self._loop.time()
 
     def forget(self, run: Run) -> float | None:
         """Take a run's clock away; return when it was due."""

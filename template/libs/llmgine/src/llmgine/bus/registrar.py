@@ -13,7 +13,13 @@ from llmgine.bus.lane import Lane
 from llmgine.bus.lifetime import Lifetime
 from llmgine.bus.sessions import check_session_id
 from llmgine.contracts.messages import Command, Event
-from llmgine.contracts.protocols import Handles, Middleware, Observer, Registration
+from llmgine.contracts.protocols import (
+    Handles,
+    Middleware,
+    ObservabilitySink,
+    Observer,
+    Registration,
+)
 from llmgine.errors import ConfigurationError
 from llmgine.settings import BusSettings
 
@@ -145,6 +151,8 @@ class Registrar(Lifetime):
     def add_middleware(self, middleware: Middleware) -> Registration:
         """Put code around every handler; the first one added is the outermost.
 
+        Middleware with a method `observe` becomes an observer of the bus as well.
+
         Raises:
             ConfigurationError: the bus runs already.
         """
@@ -153,9 +161,13 @@ class Registrar(Lifetime):
             message = f"add middleware before the bus starts: {qualified_name(middleware)}"
             raise ConfigurationError(message)
         core.middlewares = (*core.middlewares, middleware)
+        watches = isinstance(middleware, ObservabilitySink)
+        watching = self.add_observer(middleware.observe) if watches else None
 
         def undo() -> None:
             core.middlewares = tuple(m for m in core.middlewares if m is not middleware)
+            if watching is not None:
+                watching.cancel()
 
         return self._collect(_Undo(undo))
 

@@ -118,7 +118,13 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Command(Message, Generic[ResultT]):
-    """A request that exactly one handler answers with a `ResultT`."""
+    """A request that exactly one handler answers with a `ResultT`.
+
+    A class with `idempotent: ClassVar[bool] = True` may be run again after a failure, where that
+    is switched on. Each class says so for itself: a subclass has a handler of its own.
+    """
+
+    idempotent: ClassVar[bool] = False
 
     @classmethod
     def check_handler(cls, handler: Callable[[Self], Awaitable[ResultT] | ResultT], /) -> None:

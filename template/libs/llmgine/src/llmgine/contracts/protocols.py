@@ -96,11 +96,13 @@ class Bus(Publisher, Protocol):
         ...
 
 
+@runtime_checkable
 class Middleware(Protocol):
     """Code around every handler of a bus, of commands and events alike.
 
     It calls `call_next(message)` to go on (once, several times or not at all) and returns what
-    the handler returned; what a middleware returns for an event goes nowhere.
+    the handler returned; what a middleware returns for an event goes nowhere. One that is an
+    `ObservabilitySink` too, by a method `observe`, is shown every event: the end of a session, say.
     """
 
     async def __call__(self, message: Message, call_next: CallNext) -> object:
