@@ -272,11 +272,13 @@ class ObservabilitySettings:
         buffer_size: events that wait for one handler before the oldest is dropped and counted.
         flush_timeout: the default limit of `flush`.
         stop_timeout: the default limit of `stop`.
+        logging: the least level of what standard `logging` is given to reach the handlers as well.
     """
 
     buffer_size: int = 10_000
     flush_timeout: float = 2.0
     stop_timeout: float = 5.0
+    logging: Literal["off", "debug", "info", "warning", "error", "critical"] = "off"
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""

@@ -8,10 +8,12 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import pytest
@@ -48,6 +50,7 @@ from llmgine.observability.description import duration_text
 from llmgine.settings import ConsoleSettings
 from llmgine.testing.observability_suite import ObservabilityHandlerSuite, sample_events
 
+SECRET = "sk-live-0123456789abcdef"  # noqa: S105 - planted
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -473,3 +476,37 @@ def test_an_event_that_cannot_be_described_still_has_its_line() -> None:
     assert "CommandResultEvent" in lines[0]
     assert "AttributeError" in lines[0]
     assert lines[1].startswith("--:--:--.---  -     • SessionStartEvent")
+
+
+PROGRAM = f"""
+import asyncio, logging
+from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
+
+
+async def main():
+    config = ApplicationConfig(settings_file=None, observability={{"logging": "info"}},
+                               file={{"enabled": False}})
+    async with ApplicationBootstrap(config) as app, app.bus.session("s-1"):
+        try:
+            raise ValueError("wrong key {SECRET}")
+        except ValueError:
+            logging.getLogger("shop").exception("using %s", "{SECRET}", extra={{"api_key": "k-1"}})
+
+
+logging.basicConfig()
+asyncio.run(main())
+"""
+
+
+def test_standard_logging_stands_on_the_console_once(tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "using" in line)
+    assert "LogEvent error" in line
+    assert "logger=shop" in line
+    assert "exception.type=ValueError" in line
+    assert "Traceback" not in done.stderr
+    assert SECRET not in done.stderr
+    assert "k-1" not in done.stderr

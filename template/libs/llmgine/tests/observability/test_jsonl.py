@@ -20,9 +20,11 @@ import pytest
 from llmgine.contracts import Event, LogEvent
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler, jsonl
 from llmgine.observability.jsonl import FileEventHandler, build, read_events
+from llmgine.observability.logs import bridged_logging
 from llmgine.settings import FileSettings, ObservabilitySettings
 from llmgine.testing.observability_suite import ObservabilityHandlerSuite, sample_events
 
+SECRET = "sk-live-0123456789abcdef"  # noqa: S105 - planted
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX's files and signals")
 
 
@@ -410,3 +412,22 @@ def test_what_is_lost_is_said_at_stop(tmp_path: Path, caplog: pytest.LogCaptureF
     client.close()
     assert caplog.records[-1].levelno == logging.WARNING
     assert "FileEventHandler: 1 emitted = 0 delivered + 1 dropped" in caplog.messages[-1]
+
+
+def test_standard_logging_is_in_the_file_with_its_traceback_and_no_secret(path: Path) -> None:
+    client = ObservabilityClient([FileEventHandler(FileSettings(path=path))])
+    with bridged_logging(client, "info"):
+        try:
+            int(f"password={SECRET}")
+        except ValueError:
+            extra = {"api_key": "k-1", "note": SECRET}
+            logging.getLogger("shop").exception("using %s", SECRET, extra=extra)
+    client.close(20)
+    (record,) = read_events(path)
+    attributes = record["attributes"]
+    assert isinstance(attributes, dict)
+    assert record["level"] == "error"
+    assert attributes["logger"] == "shop"
+    assert "in test_standard_logging" in str(attributes["exception.stacktrace"])
+    assert SECRET.encode() not in contents(path)
+    assert b"k-1" not in contents(path)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from llmgine.contracts import (
 from llmgine.contracts.stream import closing
 from llmgine.errors import CallCancelledError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
+from llmgine.observability.logs import bridged_logging
 from llmgine.observability.otel import OpenTelemetryEventHandler, Providers
 from llmgine.providers.observed import ObservedProvider
 from llmgine.providers.scripted import ScriptedProvider
@@ -754,6 +757,33 @@ async def test_log_records_are_in_their_publishers_trace(
             ("llmgine.event_handler_failed", 0, 0),
         ]
     )
+
+
+async def test_standard_logging_is_in_the_trace_it_was_written_in(
+    traced: MessageBus, client: ObservabilityClient, backend: Backend
+) -> None:
+    async def answer(command: Ask) -> str:
+        try:
+            int(SECRET)
+        except ValueError as error:
+            write = partial(logging.getLogger("shop").error, "it is %s", exc_info=error)
+            await asyncio.to_thread(write, command.name)
+        return ""
+
+    with bridged_logging(client, "info"):
+        async with traced.session("s-1") as session:
+            session.register_command_handler(Ask, answer)
+            await session.execute(Ask(name=SECRET))
+        await client.flush(20)
+    (record,) = (each.log_record for each in backend.logs if not each.log_record.event_name)
+    (span,) = (each for each in backend.spans if each.name == "process Ask")
+    assert span.context is not None
+    assert (record.trace_id, record.span_id) == (span.context.trace_id, span.context.span_id)
+    assert record.severity_text == "ERROR"
+    values = dict(record.attributes or {})
+    assert (values["logger"], values["exception.type"]) == ("shop", "ValueError")
+    assert values["gen_ai.conversation.id"] == "s-1"
+    assert SECRET not in backend.everything()
 
 
 async def test_model_calls_and_streams(traced: MessageBus, backend: Backend) -> None:

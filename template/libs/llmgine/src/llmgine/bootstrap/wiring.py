@@ -25,6 +25,7 @@ from llmgine.bootstrap.parts import (
 from llmgine.contracts import Publisher
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
+from llmgine.observability.logs import bridged_logging
 
 __all__ = ["Factory", "Maker", "called", "fitting"]
 
@@ -121,6 +122,8 @@ class Maker:
                 handler = fitting("handlers", ObservabilityEventHandler, made)
             client.add_handler(handler)
             added.append(handler)
+        if (level := self._config.observability.logging) != "off":
+            self._stack.enter_context(bridged_logging(client, level))
         return client
 
     def _client(self, factory: Factory[ObservabilityClient] | None) -> ObservabilityClient:

@@ -62,6 +62,8 @@ class ConsoleEventHandler(ObservabilityEventHandler):
         stream: where to; by default `sys.stderr`, as it is when the line is written.
     """
 
+    on_terminal = True
+
     def __init__(
         self, settings: ConsoleSettings | None = None, stream: Stream | None = None
     ) -> None:

@@ -19,6 +19,7 @@ __all__ = ["Description", "Mark", "describe", "duration_text"]
 
 _MILLISECOND = 0.001
 _LONG = 100.0
+_LENGTHY = ".stacktrace"  # of attributes; the other handlers write them
 
 Mark = Literal["ok", "failed", "cancelled", "event", "started", "running"]
 
@@ -175,7 +176,8 @@ def _span_ended(event: kinds.SpanEndedEvent) -> Description:
 
 def _log(event: kinds.LogEvent) -> Description:
     mark = "failed" if event.level in ("error", "critical") else "event"
-    facts = f"{event.text}  {_pairs(event.attributes)}".rstrip()
+    short = {name: it for name, it in event.attributes.items() if not name.endswith(_LENGTHY)}
+    facts = f"{event.text}  {_pairs(short)}".rstrip()
     return Description(mark=mark, subject=event.level, facts=facts)
 
 

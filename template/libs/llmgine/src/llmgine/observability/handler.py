@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from llmgine.contracts.messages import Event
 from llmgine.observability.report import HandlerReport
@@ -32,7 +32,12 @@ class ObservabilityEventHandler(ABC):
 
     An event handed to `handle` is a copy, made when it was observed: what the application does
     afterwards to its metadata, or to lists and mappings among its fields, doesn't show in it.
+
+    Attributes:
+        on_terminal: whether people read along on the terminal what it writes.
     """
+
+    on_terminal: ClassVar[bool] = False
 
     @abstractmethod
     def handle(self, event: Event) -> None:
