@@ -40,6 +40,7 @@ __all__ = ["Failures", "SdkErrors"]
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
 _LONGEST_TEXT = 500
+_SHORTEST_SECRET = 8
 _SERVER_ERRORS = 500
 
 _BY_CODE: Mapping[str, type[ProviderError]] = {
@@ -125,13 +126,14 @@ class SdkErrors:
         api: the root of those that speak of a call.
         status: the answer's status is an error.
         timeout: nothing came for too long.
-        connection: there is no connection, or it broke.
+        connection: there is no connection, or it broke; with the HTTP client's own errors where
+            the SDK lets these through.
     """
 
     api: type[_ApiError]
     status: type[_StatusError]
-    timeout: type[Exception]
-    connection: type[Exception]
+    timeout: type[Exception] | tuple[type[Exception], ...]
+    connection: type[Exception] | tuple[type[Exception], ...]
 
 
 class Failures:
@@ -146,7 +148,7 @@ class Failures:
     def __init__(self, provider: str, sdk: SdkErrors, *, secrets: Iterable[str] = ()) -> None:
         self._provider = provider
         self._sdk = sdk
-        self._secrets = tuple(filter(None, secrets))
+        self._secrets = tuple(each for each in secrets if len(each) >= _SHORTEST_SECRET)
 
     def refusal(self, reason: str) -> InvalidRequestError:
         """Return the error for a request that the provider can't take, made before the call."""
@@ -157,14 +159,32 @@ class Failures:
         if isinstance(error, ProviderError):
             return error
         if isinstance(error, self._sdk.status):
-            return self._of_status(error.status_code, error.response.headers, error.body)
+            return self.of_body(error.body, error.status_code, error.response.headers)
         if isinstance(error, self._sdk.timeout):
             return self._made(ProviderTimeoutError, f"no answer in time{_cause(error)}")
         if isinstance(error, self._sdk.connection):
             return self._made(ProviderConnectionError, f"no connection{_cause(error)}")
         if isinstance(error, self._sdk.api):
-            return self._of_body(error)
+            return self.of_body(error.body or error.message)
         return self._made(BadResponseError, f"an answer that can't be read{_named(error)}")
+
+    def of_body(
+        self, body: object, status: int | None = None, headers: Mapping[str, str] | None = None
+    ) -> ProviderError:
+        """Return the error that an answer's body tells of."""
+        headers = {} if headers is None else headers
+        code, words = _said(body)
+        number = None if status is None or str(status) == code else str(status)
+        told = " ".join(filter(None, (number, code)))
+        error = self._made(_kind(status, code, words), ": ".join(filter(None, (told, words))))
+        error.status = status
+        error.provider_code = code
+        error.request_id = headers.get("x-request-id") or headers.get("request-id")
+        error.retry_after = _retry_after(headers)
+        wish = headers.get("x-should-retry")
+        if wish in {"true", "false"}:
+            error.retryable = wish == "true"
+        return error
 
     def unusable(self, what: str, *, request_id: str | None = None) -> BadResponseError:
         """Return the error for an answer that isn't what the provider promises."""
@@ -202,29 +222,6 @@ class Failures:
             broken.provider_code, broken.request_id = found.provider_code, found.request_id
             broken.retry_after = found.retry_after
         return broken
-
-    def _of_status(self, status: int, headers: Mapping[str, str], body: object) -> ProviderError:
-        code, words = _said(body)
-        found = _kind(status, code, words)
-        told = " ".join(filter(None, (str(status), code)))
-        error = self._made(found, f"{told}: {words}" if words else told)
-        error.status = status
-        error.provider_code = code
-        error.request_id = headers.get("x-request-id") or headers.get("request-id")
-        error.retry_after = _retry_after(headers)
-        wish = headers.get("x-should-retry")
-        if wish in {"true", "false"}:
-            error.retryable = wish == "true"
-        return error
-
-    def _of_body(self, failure: _ApiError) -> ProviderError:
-        """Return the error that a body tells of without a status of its own."""
-        code, words = _said(failure.body)
-        error = self._made(
-            _kind(None, code, words), ": ".join(filter(None, (code, words or failure.message)))
-        )
-        error.provider_code = code
-        return error
 
     def _made(self, kind: type[ErrorT], text: str) -> ErrorT:
         for secret in self._secrets:

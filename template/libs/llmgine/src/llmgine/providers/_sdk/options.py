@@ -11,7 +11,18 @@ from urllib.parse import urlsplit
 from llmgine.errors import ConfigurationError
 from llmgine.settings import ProviderSettings
 
-__all__ = ["checked_options", "is_local", "key_of", "missing_key", "seconds_of", "url_of"]
+__all__ = [
+    "checked_options",
+    "flag_of",
+    "is_local",
+    "key_of",
+    "missing_key",
+    "seconds_of",
+    "url_of",
+    "value_of",
+]
+
+_FLAGS = {"true": True, "false": False}
 
 
 def checked_options(settings: ProviderSettings, known: Iterable[str]) -> None:
@@ -53,6 +64,11 @@ def key_of(settings: ProviderSettings, variable: str, *, option: str = "api_key"
             f"{place}: expected a key of printable ASCII without spaces, found other characters"
         )
     return key or None
+
+
+def value_of(settings: ProviderSettings, variable: str, *, option: str) -> str | None:
+    """Return a value that is read as `key_of` reads keys."""
+    return _given(settings, option, variable)[1] or None
 
 
 def missing_key(settings: ProviderSettings, variable: str) -> ConfigurationError:
@@ -107,3 +123,17 @@ def seconds_of(settings: ProviderSettings, option: str, default: float) -> float
     if not 0 < seconds < math.inf:
         raise ConfigurationError(f"provider.options.{option}: expected seconds, found {given!r}")
     return seconds
+
+
+def flag_of(settings: ProviderSettings, option: str, *, default: bool) -> bool:
+    """Return an option that is a switch.
+
+    Raises:
+        ConfigurationError: it is neither `true` nor `false`.
+    """
+    given = settings.options.get(option, str(default)).lower()
+    if given not in _FLAGS:
+        raise ConfigurationError(
+            f"provider.options.{option}: expected true or false, found {given!r}"
+        )
+    return _FLAGS[given]
