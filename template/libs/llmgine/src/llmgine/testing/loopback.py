@@ -127,8 +127,7 @@ class LoopbackServer:
         except ConnectionError:
             self.left.set()
         finally:
-            # At once, with nothing more sent: what is dropped must look dropped.
-            writer.transport.abort()
+            writer.close()
 
     async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer a request; return whether the connection may carry another."""
