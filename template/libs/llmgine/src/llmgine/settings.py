@@ -8,6 +8,7 @@ be meant raises `ConfigurationError`, wherever the settings are made.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = [
     "ContextSettings",
     "DeadLetterSettings",
     "FileSettings",
+    "McpServerSettings",
+    "McpSettings",
     "ObservabilitySettings",
     "OtelSettings",
     "PriceSettings",
@@ -388,7 +391,10 @@ class PriceSettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
-        given = [name for name, price in vars(self).items() if price is not None]
+        given = {name: price for name, price in vars(self).items() if price is not None}
+        for name, price in given.items():
+            if not math.isfinite(price):
+                raise ConfigurationError(f"{name}: expected a number from 0 up, found {price}")
         _check(self, *given, least=0)
 
 
@@ -457,3 +463,76 @@ class ToolSettings:
         _check(self, "concurrency", "threads", "abandoned_threads", "max_depth", least=1)
         _check(self, "max_argument_bytes", least=2)
         _check(self, "max_result_bytes", least=256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class McpServerSettings:
+    """An MCP server whose tools are offered: a program to run, or an address.
+
+    Attributes:
+        command: the program; it is started and stopped with the application.
+        args: its arguments; kept out of `repr`, as whatever may hold a secret.
+        env: its environment, beside the few variables that every program needs.
+        pass_env: variables that it gets from our own environment or from `.env`.
+        folder: its working directory, seen from the settings file's folder.
+        url: the address, for a server that runs elsewhere (streamable HTTP).
+        headers: what every request to it carries.
+        prefix: what its tools' names begin with; by default the server's name and `_`.
+        tools: the tools to offer, by the server's own names; empty means all.
+        approval: which calls a person has to approve: `always`; `writes`, which takes the server's
+            word on which of its tools only read; or `never`.
+        trusted_tools: tools that need no approval, whatever `approval` says.
+        required: whether the application may not start without it. Otherwise it is tried again,
+            and its tools appear once it is there.
+        connect_timeout: how long it may take to answer after it was started or called.
+        timeout: the limit of a call.
+    """
+
+    command: str = ""
+    args: list[str] = field(default_factory=list[str], repr=False)
+    env: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    pass_env: list[str] = field(default_factory=list[str])
+    folder: Path = Path()
+    url: str = field(default="", repr=False)
+    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    prefix: str | None = None
+    tools: list[str] = field(default_factory=list[str])
+    approval: Literal["always", "writes", "never"] = "always"
+    trusted_tools: list[str] = field(default_factory=list[str])
+    required: bool = False
+    connect_timeout: float = 20.0
+    timeout: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant."""
+        _check(self, "connect_timeout", "timeout", least=0.001)
+        if bool(self.command) == bool(self.url):
+            found = "both" if self.command else "neither"
+            raise ConfigurationError(f"command: expected either `command` or `url`, found {found}")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ConfigurationError("url: expected it to begin with http:// or https://")
+        other = ("headers",) if self.command else ("args", "env", "pass_env")
+        if strange := [name for name in other if vars(self)[name]]:
+            kind = "`url`" if self.command else "`command`"
+            raise ConfigurationError(f"{strange[0]}: expected beside {kind} alone")
+
+
+_SERVER_NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class McpSettings:
+    """Whose tools are offered beside the application's own, over the Model Context Protocol.
+
+    Attributes:
+        servers: the servers, each under a name of your own.
+    """
+
+    servers: dict[str, McpServerSettings] = field(default_factory=dict[str, McpServerSettings])
+
+    def __post_init__(self) -> None:
+        """Refuse names that can't begin a tool's name."""
+        for name in self.servers:
+            if not _SERVER_NAME.fullmatch(name):
+                text = "expected names of 1 to 32 letters, digits, `_` and `-`, found"
+                raise ConfigurationError(f"servers: {text} {name!r}")
