@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from llmgine.bootstrap.answering import Answering
 from llmgine.bootstrap.config import ApplicationConfig
 from llmgine.bootstrap.exits import SignalWatch
 from llmgine.bootstrap.wiring import Factory, Maker, called, fitting
@@ -22,15 +23,17 @@ from llmgine.contracts import (
     Registration,
     ResolvesApprovals,
     ResolveToolApproval,
+    SessionEndEvent,
     ToolExecutor,
 )
 from llmgine.errors import BusNotRunningError, ConfigurationError, WouldDeadlockError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
-from llmgine.providers.observed import ObservedProvider
+from llmgine.providers.usage import UsageLedger
 
 __all__ = ["ApplicationBootstrap"]
 
 _log = logging.getLogger(__name__)
+_LAST = -1_000_000
 
 
 @dataclass(slots=True)
@@ -71,6 +74,7 @@ class ApplicationBootstrap:
     Attributes:
         config: the settings.
         bus: the message bus.
+        usage: what model calls take and cost, by session and altogether.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class ApplicationBootstrap:
             raise ConfigurationError("setup: expected a plain function, found a coroutine function")
         self.config = ApplicationConfig() if config is None else config
         self.bus = _chosen_bus(bus, self.config)
+        self.usage = UsageLedger(self.config.budget)
         self._observability = observability
         self._handlers = tuple(handlers)
         self._tools = tools
@@ -204,12 +209,15 @@ class ApplicationBootstrap:
         """Start part after part; the stack ends them in the reverse order."""
         stack.callback(self._forget)
         maker = Maker(self.config, self.bus, stack)
+        answering = Answering(
+            config=self.config, publisher=self.bus, ledger=self.usage, stack=stack
+        )
         observability = maker.observability(self._observability, self._handlers)
         self._wired = _Wired(
             observability=observability,
-            tools=await maker.part("tools", ToolExecutor, self._tools, maker.tools),
+            tools=await maker.tools(self._tools),
             context=await maker.part("context", ContextStore, self._context, maker.store),
-            provider=await self._observed_provider(maker),
+            provider=await answering.provider(self._provider),
         )
         self._starts_bus = not self.bus.stats().running
         if self._starts_bus:
@@ -221,6 +229,7 @@ class ApplicationBootstrap:
             self.bus.add_observer(observability.observe)
             self._watch_bus(observability)
             self._answer_approvals()
+            self._end_accounts()
             if self._setup is not None:
                 self._setup(self)
         if self._starts_bus:
@@ -235,11 +244,12 @@ class ApplicationBootstrap:
                 ResolveToolApproval, tools.resolve_approval, inline=True
             )
 
-    async def _observed_provider(self, maker: Maker) -> LLMProvider:
-        provider = await maker.part("provider", LLMProvider, self._provider, maker.provider)
-        if isinstance(provider, ObservedProvider):
-            return provider
-        return ObservedProvider(provider, self.bus)
+    def _end_accounts(self) -> None:
+        def forget(event: SessionEndEvent) -> None:
+            self.usage.forget(event.session_id or "")
+
+        # Last, so that whoever hears of a session's end can still see what it took.
+        self.bus.register_event_handler(SessionEndEvent, forget, priority=_LAST, inline=True)
 
     def _watch_bus(self, observability: ObservabilityClient) -> None:
         watch, stats = observability.watch, self.bus.stats

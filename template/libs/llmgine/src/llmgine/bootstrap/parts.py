@@ -19,9 +19,12 @@ from llmgine.errors import ConfigurationError
 __all__ = [
     "CONSOLE",
     "EXECUTORS",
+    "FALLBACK",
     "FILE",
+    "MCP",
     "OTEL",
     "PROVIDERS",
+    "RETRY",
     "STORES",
     "Build",
     "Room",
@@ -40,12 +43,14 @@ class Room:
         package: the room's package.
         answers: the answer to the questionnaire that brings a file, by file.
         helpers: files of the room that are no choice.
+        remote: files that ask somebody over a network.
     """
 
     setting: str
     package: str
     answers: Mapping[str, str] = field(default_factory=dict[str, str])
     helpers: frozenset[str] = frozenset()
+    remote: frozenset[str] = frozenset()
 
     def has(self, name: str) -> bool:
         """Tell whether the file is part of this project."""
@@ -104,7 +109,19 @@ PROVIDERS = Room(
     setting="provider.name",
     package="llmgine.providers",
     answers={"local": "provider: local"},
-    helpers=frozenset({"observed", "scripted_answers"}),
+    helpers=frozenset({"fallback", "observed", "retrying", "scripted_answers", "usage"}),
+    remote=frozenset({"anthropic", "litellm", "openai"}),
+)
+# The layers around providers: files of the same room, which no provider is.
+RETRY = Room(
+    setting="retry.enabled",
+    package="llmgine.providers",
+    answers={"retrying": "provider: openai"},
+)
+FALLBACK = Room(
+    setting="provider.fallback",
+    package="llmgine.providers",
+    answers={"fallback": "provider: openai"},
 )
 STORES = Room(
     setting="context.store",
@@ -121,6 +138,7 @@ EXECUTORS = Room(
             "arguments",
             "docstrings",
             "driving",
+            "mcp",
             "parameters",
             "results",
             "running",
@@ -129,6 +147,8 @@ EXECUTORS = Room(
         }
     ),
 )
+# No executor, but tools for the one that there is.
+MCP = Room(setting="mcp.servers", package="llmgine.tools", answers={"mcp": "extras: mcp"})
 
 
 def named_factory(setting: str, path: str) -> Build:

@@ -25,6 +25,7 @@ from llmgine.contracts.protocols import ProviderCapabilities, capabilities_of
 from llmgine.contracts.publishing import tell, tell_surely
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import CallCancelledError
+from llmgine.providers.usage import MeteredCall, UsageLedger
 
 __all__ = ["ObservedProvider"]
 
@@ -44,9 +45,13 @@ class _Call:
     closed, by somebody else.
     """
 
-    def __init__(self, provider: str, publisher: Publisher, request: LLMRequest) -> None:
+    def __init__(
+        self, provider: str, publisher: Publisher, ledger: UsageLedger | None, request: LLMRequest
+    ) -> None:
         self._provider = provider
         self._publisher = publisher
+        self._ledger = ledger
+        self._metered: MeteredCall | None = None
         self._request = request
         self._about: _About = {
             "session_id": current_session_id(),
@@ -58,6 +63,11 @@ class _Call:
         self._chunks = 0
         self._chunks_wanted = True
         self._answer = ResponseBuilder()
+
+    def admit(self) -> None:
+        """Begin, unless what may be spent is spent: then there is no call to tell of."""
+        if self._ledger is not None:
+            self._metered = self._ledger.begin(self._about["session_id"], self._request)
 
     async def start(self) -> None:
         self._started = perf_counter()
@@ -92,6 +102,8 @@ class _Call:
         await self._end(partial, error)
 
     async def _end(self, response: LLMResponse | None, error: BaseException | None) -> None:
+        if self._metered is not None:
+            self._metered.end(response)
         event = LLMCallResultEvent(
             **self._about,
             provider=self._provider,
@@ -117,12 +129,16 @@ class ObservedProvider:
     Args:
         provider: who answers.
         publisher: who is told.
+        ledger: where the calls are accounted for, and refused beyond the budget.
     """
 
-    def __init__(self, provider: LLMProvider, publisher: Publisher) -> None:
+    def __init__(
+        self, provider: LLMProvider, publisher: Publisher, ledger: UsageLedger | None = None
+    ) -> None:
         self.name = provider.name
         self._provider = provider
         self._publisher = publisher
+        self._ledger = ledger
 
     @property
     def capabilities(self) -> ProviderCapabilities:
@@ -130,8 +146,13 @@ class ObservedProvider:
         return capabilities_of(self._provider)
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
-        """Return the provider's answer, or raise its error."""
-        call = _Call(self.name, self._publisher, request)
+        """Return the provider's answer, or raise its error.
+
+        Raises:
+            BudgetExceededError: what may be spent is spent; the provider isn't asked.
+        """
+        call = self._call(request)
+        call.admit()
         try:
             await call.start()
             response = await self._provider.complete(request)
@@ -143,9 +164,13 @@ class ObservedProvider:
 
     def stream(self, request: LLMRequest) -> AsyncGenerator[LLMChunk, None]:
         """Return the provider's chunks; the call begins when the first is asked for."""
-        return self._chunks(request, _Call(self.name, self._publisher, request))
+        return self._chunks(request, self._call(request))
+
+    def _call(self, request: LLMRequest) -> _Call:
+        return _Call(self.name, self._publisher, self._ledger, request)
 
     async def _chunks(self, request: LLMRequest, call: _Call) -> AsyncGenerator[LLMChunk, None]:
+        call.admit()
         try:
             await call.start()
             async with closing(self._provider.stream(request)) as chunks:
