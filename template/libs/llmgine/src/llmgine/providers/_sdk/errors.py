@@ -158,6 +158,8 @@ class Failures:
         """Return the error of a call of which nothing has been handed on."""
         if isinstance(error, ProviderError):
             return error
+        if isinstance(error, UnicodeEncodeError):
+            return self.refusal(f"text that can't be sent as UTF-8: {error.reason}")
         if isinstance(error, self._sdk.status):
             return self.of_body(error.body, error.status_code, error.response.headers)
         if isinstance(error, self._sdk.timeout):
