@@ -22,6 +22,7 @@ from llmgine.settings import (
     ConsoleSettings,
     ContextSettings,
     FileSettings,
+    McpSettings,
     ObservabilitySettings,
     OtelSettings,
     ProviderSettings,
@@ -55,6 +56,7 @@ class ApplicationConfig(BaseSettings):
         budget: what models cost, and how much may be spent.
         context: who keeps the conversations.
         tools: who runs the tools, and its limits.
+        mcp: servers that offer tools beside the application's own.
     """
 
     model_config = SettingsConfigDict(
@@ -71,6 +73,7 @@ class ApplicationConfig(BaseSettings):
     budget: BudgetSettings = BudgetSettings()
     context: ContextSettings = ContextSettings()
     tools: ToolSettings = ToolSettings()
+    mcp: McpSettings = McpSettings()
 
     _location: Location = PrivateAttr()
     _layers: list[Layer] = PrivateAttr()

@@ -32,6 +32,7 @@ PREFIX = "LLMGINE_"
 _SHOWN = 60
 # A table of free keys may hold secrets under any name.
 _FREE_TABLES = (
+    "mcp.servers.",
     "otel.headers.",
     "provider.fallback_options.",
     "provider.options.",

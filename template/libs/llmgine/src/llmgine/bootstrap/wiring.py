@@ -16,13 +16,14 @@ from llmgine.bootstrap.parts import (
     CONSOLE,
     EXECUTORS,
     FILE,
+    MCP,
     OTEL,
     PROVIDERS,
     STORES,
     Room,
     named_factory,
 )
-from llmgine.contracts import Publisher
+from llmgine.contracts import Publisher, ToolExecutor
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.observability.logs import bridged_logging
@@ -148,7 +149,23 @@ class Maker:
         settings = self._config.context
         return self._named(STORES, settings.store, settings, publisher=self._publisher)
 
-    def tools(self) -> object:
+    async def tools(self, given: object) -> ToolExecutor:
+        """Return the tool executor, with the tools of the MCP servers that the settings name."""
+        tools = await self.part("tools", ToolExecutor, given, self._executor)
+        if self._config.mcp.servers:
+            await self.part("mcp.servers", _Entered, None, lambda: self._mcp(tools))
+        return tools
+
+    def _mcp(self, tools: ToolExecutor) -> object:
+        return MCP.build(
+            "mcp",
+            self._config.mcp.servers,
+            tools=tools,
+            folder=self._config.folder,
+            variables=self._config.provider.variables,
+        )
+
+    def _executor(self) -> object:
         """Make the tool executor that the settings name."""
         settings = self._config.tools
         return self._named(EXECUTORS, settings.executor, settings, publisher=self._publisher)

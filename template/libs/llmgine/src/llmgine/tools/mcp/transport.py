@@ -1,0 +1,125 @@
+"""Ways to an MCP server: a program of our own, or an address."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from threading import Thread
+from typing import TextIO
+
+import httpx2
+from mcp import StdioServerParameters, stdio_client
+from mcp.client.streamable_http import streamable_http_client
+
+from llmgine.errors import ConfigurationError
+from llmgine.settings import McpServerSettings
+from llmgine.tools.mcp.streams import Watched, Writing
+
+__all__ = ["LastWords", "opened", "program"]
+
+# A picture in base64, say; the SDK's own limit is 1 MiB.
+_LONGEST_EVENT = 32 * 1024 * 1024
+_KEPT_LINES = 3
+_LONGEST_LINE = 300
+_LAST_LINES_WAIT = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class LastWords:
+    """What a server said last beside the protocol, for whoever has to find out why it failed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+
+    def __str__(self) -> str:
+        return " / ".join(self._lines)
+
+    def add(self, line: str) -> None:
+        """Log a line, and keep it for a while."""
+        if line := "".join(each for each in line if each.isprintable())[:_LONGEST_LINE].strip():
+            _log.info("MCP server %r: %s", self._name, line)
+            self._lines.append(line)
+
+    @asynccontextmanager
+    async def heard(self) -> AsyncGenerator[TextIO, None]:
+        """Give a program's standard error: its lines come here, and don't tear the terminal."""
+        reading, writing = os.pipe()
+        thread = Thread(target=self._read, args=(reading,), daemon=True)
+        thread.start()
+        try:
+            with os.fdopen(writing, "w") as stream:
+                yield stream
+        finally:
+            await asyncio.to_thread(thread.join, _LAST_LINES_WAIT)
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                self.add(line)
+
+
+def program(
+    name: str, settings: McpServerSettings, folder: Path, variables: Mapping[str, str]
+) -> StdioServerParameters:
+    """Return how a server's program is run.
+
+    Raises:
+        ConfigurationError: a variable that it is to be passed isn't there.
+    """
+    known = {**variables, **os.environ}
+    if missing := [each for each in settings.pass_env if each not in known]:
+        raise ConfigurationError(
+            f"mcp.servers.{name}.pass_env: expected the variable {missing[0]} in the environment "
+            "or in .env, found none"
+        )
+    passed = {each: known[each] for each in settings.pass_env}
+    return StdioServerParameters(
+        command=settings.command,
+        args=settings.args,
+        env={**passed, **settings.env},
+        cwd=folder / settings.folder,
+    )
+
+
+@asynccontextmanager
+async def opened(
+    server: StdioServerParameters | McpServerSettings, words: LastWords, ended: Callable[[], None]
+) -> AsyncGenerator[tuple[Watched, Writing], None]:
+    """Open the way to a server: start its program, or make ready to ask its address.
+
+    Args:
+        server: how it is run, or the settings with its address.
+        words: told what it says beside the protocol.
+        ended: called when nothing more will come from it.
+    """
+    async with AsyncExitStack() as stack:
+        if isinstance(server, StdioServerParameters):
+            errors = await stack.enter_async_context(words.heard())
+            transport = stdio_client(server, errlog=errors)
+        else:
+            client = await stack.enter_async_context(_http_client(server, words))
+            transport = streamable_http_client(
+                server.url, http_client=client, max_sse_event_size=_LONGEST_EVENT
+            )
+        reading, writing = await stack.enter_async_context(transport)
+        yield Watched(reading, ended), writing
+
+
+def _http_client(settings: McpServerSettings, words: LastWords) -> httpx2.AsyncClient:
+    async def note(response: httpx2.Response) -> None:
+        if response.is_error:
+            words.add(f"HTTP {response.status_code} {response.reason_phrase}")
+
+    # A call has a limit of its own; a stream of notifications may be silent for days.
+    return httpx2.AsyncClient(
+        headers=settings.headers,
+        timeout=httpx2.Timeout(settings.connect_timeout, read=None),
+        event_hooks={"response": [note]},
+    )
