@@ -423,6 +423,20 @@ async def test_a_backend_that_stays_busy(
     assert "opentelemetry" not in {record.name.partition(".")[0] for record in caplog.records}
 
 
+async def test_an_earlier_attempt_that_may_have_arrived_leaves_a_doubt(receiver: Receiver) -> None:
+    def answer(receiver: Receiver, path: str) -> tuple[int, bytes]:
+        if len(receiver.bodies) == 1:
+            raise ConnectionAbortedError("taken, but not acknowledged")
+        return 400, b""
+
+    receiver.answer = answer
+    client = _client(receiver, metrics=False, logs=False)
+    _emit(client, 5)
+    account = (await _stopped(client, 20))["OTLP traces"]
+    assert len(receiver.bodies) == 2
+    assert (account.failed, account.unconfirmed) == (0, 5)
+
+
 async def test_a_backend_that_rejects_some(receiver: Receiver) -> None:
     rejecting = ExportTraceServiceResponse()
     rejecting.partial_success.rejected_spans = 2

@@ -6,31 +6,24 @@ are used, and send here as well; otherwise there are some of our own, for this h
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import copy
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
 
-from opentelemetry import _logs, context, metrics, trace
-from opentelemetry.context import (
-    _SUPPRESS_INSTRUMENTATION_KEY,  # pyright: ignore[reportPrivateUsage] - there is no other
-    Context,
-)
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry import _logs, metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.sdk import _logs as sdk_logs
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, MetricsData
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
-from requests import PreparedRequest, RequestException, Response, Session
-from requests.exceptions import ConnectTimeout
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from llmgine.errors import ConfigurationError
-from llmgine.observability._otel_pipeline import THREAD_NAME, Pipeline, Sent
+from llmgine.observability._otel_links import ExporterLink, Witness, watch_calls
+from llmgine.observability._otel_pipeline import Pipeline
 from llmgine.observability._otel_values import LONGEST, Providers
 from llmgine.settings import OtelSettings
 
@@ -38,9 +31,6 @@ __all__ = ["otlp"]
 
 _OVERHEAD = 500
 _PROTO = "opentelemetry.exporter.otlp.proto"
-_SUCCESS, _REDIRECT, _BAD_REQUEST = 200, 300, 400
-# What doesn't change by trying again.
-_REFUSALS = frozenset({401, 403, 404, 405, 415, 501})
 _PACKAGES: Final[Mapping[str, str]] = {"http/protobuf": "http", "grpc": "grpc"}
 _EXPORTERS: Final[Mapping[str, str]] = {
     "traces": "trace_exporter:OTLPSpanExporter",
@@ -179,92 +169,6 @@ def _weight(attributes: Mapping[str, object] | None) -> int:
 # -- From the pipelines to the backend
 
 
-class _Witness(Session):
-    """Remembers how the last request ended: exporters tell no more than whether it was taken."""
-
-    last: Response | RequestException | None = None
-
-    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:  # noqa: ANN401 - as its base
-        """Send a request."""
-        try:
-            self.last = response = super().send(request, **kwargs)
-        except RequestException as error:
-            self.last = error
-            raise
-        return response
-
-
-class _Link:
-    """One exporter, and what its request's end says of the batch.
-
-    Args:
-        exporter: one of the SDK's; it blocks, and tries again, for up to ten seconds.
-        witness: sees the requests, where they are of HTTP.
-    """
-
-    def __init__(self, exporter: Any, witness: _Witness | None) -> None:  # noqa: ANN401 - no common class
-        self._exporter, self._witness = exporter, witness
-        self._one_by_one = "metric" in type(exporter).__module__
-        # Its complaints would be one for each attempt; the pipeline's own are sparse.
-        for kind in type(exporter).__mro__:
-            logging.getLogger(kind.__module__).addFilter(_not_ours)
-
-    def close(self) -> None:
-        """Have an export under way try no more."""
-        self._exporter.shutdown()
-
-    def send(self, batch: Sequence[object]) -> Sent:
-        """Send a batch, and say what became of it."""
-        witness, count = self._witness, len(batch)
-        if witness is not None:
-            witness.last = None
-        # Whoever traces HTTP requests leaves ours alone.
-        token = context.attach(context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))  # noqa: FBT003
-        try:
-            result = self._exporter.export(batch[0] if self._one_by_one else batch)
-        finally:
-            context.detach(token)
-        if witness is not None:
-            return _judged(witness.last, count)
-        if result.name == "SUCCESS":
-            return Sent(delivered=count)
-        return Sent(unconfirmed=count, trouble="the backend didn't confirm a batch")
-
-
-def _judged(last: Response | RequestException | None, count: int) -> Sent:
-    if last is None:
-        return Sent(failed=count, trouble="a batch could not be encoded")
-    if isinstance(last, RequestException):
-        trouble = f"the backend can't be reached: {last}"
-        sure = _never_arrived(last)
-        return Sent(failed=count * sure, unconfirmed=count * (not sure), trouble=trouble)
-    status = last.status_code
-    if _SUCCESS <= status < _REDIRECT:
-        rejected = min(count, _rejected(last))
-        trouble = f"the backend rejected {rejected} of {count}" if rejected else ""
-        return Sent(delivered=count - rejected, failed=rejected, trouble=trouble)
-    trouble = f"the backend at {last.url} answered {status} {last.reason}"
-    return Sent(failed=count, trouble=trouble, refused=status in _REFUSALS or status < _BAD_REQUEST)
-
-
-def _never_arrived(error: RequestException) -> bool:
-    cause: object = error.args[0] if error.args else None
-    if isinstance(cause, MaxRetryError):
-        return isinstance(cause.reason, NewConnectionError)
-    return isinstance(error, ConnectTimeout)
-
-
-def _rejected(response: Response) -> int:
-    if not response.headers.get("content-type", "").startswith("application/x-protobuf"):
-        return 0
-    # The answers for logs and metrics are of the same shape under other names.
-    return ExportTraceServiceResponse.FromString(response.content).partial_success.rejected_spans
-
-
-def _not_ours(record: logging.LogRecord) -> bool:
-    return not str(record.threadName).startswith(THREAD_NAME)
-
-
 def _exporter(signal: str, settings: OtelSettings) -> partial[Any]:
     """Return what makes the exporter of a signal, which connects when it first sends."""
     protocol = _variable(signal, "PROTOCOL") or settings.protocol
@@ -289,12 +193,13 @@ def _exporter(signal: str, settings: OtelSettings) -> partial[Any]:
     return partial(kind, **options)
 
 
-def _link(make: partial[Any]) -> _Link:
+def _link(make: partial[Any]) -> ExporterLink:
     """Make a link to the backend."""
     if "grpc" in make.func.__module__:
-        return _Link(make(), None)
-    witness = _Witness()
-    return _Link(make(session=witness), witness)
+        exporter = make()
+        return ExporterLink(exporter, watch_calls(exporter))
+    witness = Witness()
+    return ExporterLink(make(session=witness), witness.ends)
 
 
 def _wanted(signal: str) -> bool:
