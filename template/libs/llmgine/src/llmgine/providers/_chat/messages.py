@@ -22,6 +22,7 @@ from llmgine.contracts import (
 from llmgine.contracts.chat import JsonObject, JsonValue, Part
 from llmgine.errors import InvalidRequestError
 from llmgine.providers._chat.dialect import Dialect
+from llmgine.providers._chat.shape import items, joined
 
 __all__ = ["MessageWriter"]
 
@@ -172,29 +173,31 @@ class MessageWriter:
     def _assistant(self, message: ChatMessage) -> Wire:
         content: list[Wire] = []
         calls: list[JsonValue] = []
-        wire: Wire = {"role": "assistant"}
+        rest: Wire = {}
         for part in filter(self._ours, message.parts):
             if isinstance(part, TextPart):
                 content.append(self._text(part))
             elif isinstance(part, ToolCall):
                 calls.append({**self._extra(part.provider_data), **_call(part)})
-            elif isinstance(part, RefusalPart):
-                wire["refusal"] = part.text
-            elif isinstance(part, ThinkingPart):
-                wire["reasoning_content"] = part.text
             elif isinstance(part, OpaquePart) and "type" in part.data:
                 content.append(dict(part.data))
-            elif isinstance(part, OpaquePart):
-                fields = dict(part.data)
-                custom = fields.pop("tool_calls", None)
-                calls += custom if isinstance(custom, list) else []
-                wire.update(_sendable(fields))
             else:
-                raise self._refusal(f"messages: an assistant message can't hold {_kind(part)}")
-        wire["content"] = _short(content) if content or not (calls or "refusal" in wire) else None
-        if calls:
-            wire["tool_calls"] = calls
-        return wire
+                for name, value in self._field(part).items():
+                    rest[name] = joined(rest.get(name), value)
+        calls += items(rest.pop("tool_calls", None))
+        said = _short(content) if content or not (calls or rest) else None
+        wire: Wire = {"role": "assistant", "content": said, **rest}
+        return {**wire, "tool_calls": calls} if calls else wire
+
+    def _field(self, part: Part) -> Wire:
+        """Return a part of an assistant's message that has a field of its own."""
+        if isinstance(part, RefusalPart):
+            return {"refusal": part.text}
+        if isinstance(part, ThinkingPart):
+            return {"reasoning_content": part.text}
+        if isinstance(part, OpaquePart):
+            return _sendable(dict(part.data))
+        raise self._refusal(f"messages: an assistant message can't hold {_kind(part)}")
 
 
 def _kind(part: Part) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from llmgine.contracts import LLMChunk
 from llmgine.contracts.llm import StreamEnd, StreamStart, UsageUpdate
@@ -92,51 +92,81 @@ async def relayed(
         ProviderTimeoutError: it took longer than `timeout`.
         ProviderError: the call failed before there was a stream.
     """
+    reading = await _opened(opening, failures, timeout)
+    try:
+        while not reading.over:
+            for chunk in await reading.next():
+                yield reading.noted(chunk)
+        reading.check()
+    finally:
+        await reading.close()
+
+
+async def _opened(
+    opening: Callable[[], Awaitable[tuple[SdkStream[ItemT], Reader[ItemT]]]],
+    failures: Failures,
+    timeout: float | None,
+) -> _Reading[ItemT]:
     clock = _Clock(timeout)
     try:
         stream, reader = await clock.wait(opening())
     except Exception as error:
         raise failures.late(timeout) if clock.expired else failures.of_call(error) from None
-    received = _Received()
-    try:
-        while not received.builder.finished:
-            try:
-                chunks = reader.read(await clock.wait(stream.__anext__()))
-            except StopAsyncIteration:
-                break
-            except Exception as error:
-                if clock.expired:
-                    raise received.late(failures, timeout) from None
-                raise received.interrupted(failures, error) from None
-            for chunk in chunks:
-                yield received.noted(chunk)
-        else:
-            return
-        for chunk in reader.end():
-            yield received.noted(chunk)
-        if not received.builder.finished:
-            raise received.interrupted(failures, None)
-    finally:
-        await stream.close()
+    return _Reading(stream, reader, failures, clock, timeout)
 
 
-class _Received:
-    """What has come of a stream so far, and whether any of it could be shown."""
+class _Reading(Generic[ItemT]):
+    """An open stream, what has come of it so far, and whether any of that could be shown."""
 
-    def __init__(self) -> None:
-        self.builder = ResponseBuilder()
+    def __init__(
+        self,
+        stream: SdkStream[ItemT],
+        reader: Reader[ItemT],
+        failures: Failures,
+        clock: _Clock,
+        timeout: float | None,
+    ) -> None:
+        self._stream = stream
+        self._reader = reader
+        self._failures = failures
+        self._clock = clock
+        self._timeout = timeout
+        self._builder = ResponseBuilder()
         self._shown = False
+        self._exhausted = False
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be read; what follows an answer's end is of no interest."""
+        return self._exhausted or self._builder.finished
+
+    async def next(self) -> Iterable[LLMChunk]:
+        """Return the next chunks, or the last ones once the SDK has no item left."""
+        try:
+            return self._reader.read(await self._clock.wait(self._stream.__anext__()))
+        except StopAsyncIteration:
+            self._exhausted = True
+            return self._reader.end()
+        except Exception as error:
+            raise self._broken(error) from None
 
     def noted(self, chunk: LLMChunk) -> LLMChunk:
-        self.builder.add(chunk)
+        self._builder.add(chunk)
         self._shown = self._shown or not isinstance(chunk, StreamStart | UsageUpdate | StreamEnd)
         return chunk
 
-    def interrupted(self, failures: Failures, error: Exception | None) -> ProviderError:
-        partial = self.builder.response(unfinished="error")
-        return failures.interrupted(error, partial, shown=self._shown)
+    def check(self) -> None:
+        """Raise if the answer isn't complete."""
+        if not self._builder.finished:
+            raise self._broken(None)
 
-    def late(self, failures: Failures, timeout: float | None) -> ProviderError:
-        error = failures.late(timeout, self.builder.response(unfinished="error"))
-        error.retryable = not self._shown
-        return error
+    async def close(self) -> None:
+        await self._stream.close()
+
+    def _broken(self, error: Exception | None) -> ProviderError:
+        partial = self._builder.response(unfinished="error")
+        if not self._clock.expired:
+            return self._failures.interrupted(error, partial, shown=self._shown)
+        late = self._failures.late(self._timeout, partial)
+        late.retryable = not self._shown
+        return late
