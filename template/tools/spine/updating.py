@@ -1,0 +1,134 @@
+"""The update: both versions are rendered, merged with git, and written into the project."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from applying import State, write
+from drift import edited
+from merging import Names, Outcome, merged, tree_of
+from project import MANIFEST, Answers, Project, SpineError, fingerprint
+from source import Source, order
+
+__all__ = ["Update", "update"]
+
+CURRENT = "current"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """What an update did, or would do.
+
+    Attributes:
+        old: the version that the project was made from.
+        new: the version that it was brought to.
+        outcome: what the merge came to; none if there was nothing to do.
+    """
+
+    old: str
+    new: str
+    outcome: Outcome | None
+
+
+def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run: bool) -> Update:
+    """Bring another version in, or other answers.
+
+    Args:
+        project: the project; all of it must be committed.
+        to: the version, the newest by default; `current` for the one that the project has.
+        data: answers that change.
+        dry_run: look only.
+
+    Raises:
+        SpineError: it can't be done; nothing has changed.
+    """
+    answers = project.answers()
+    head = _ready(project, answers)
+    source = Source.of(answers)
+    target = _target(source, answers.version, to)
+    if target == answers.version and not data:
+        return Update(old=answers.version, new=target, outcome=None)
+    with project.scratch(keep=not dry_run) as (git, folder):
+        old, new = source.render(
+            answers, folder / "renders", [(answers.version, {}), (target, data)]
+        )
+        _refuse_strangers(answers, (old / answers.path.name).read_text("utf-8"))
+        _refuse_unknown((new / answers.path.name).read_text("utf-8"), data)
+        ours = _subtree(project, head)
+        trees = (tree_of(git, folder, old), ours, tree_of(git, folder, new))
+        names = Names(ours=f"yours-since-{answers.version}", theirs=f"llmgine-{target}")
+        always = (answers.path.name, MANIFEST)
+        outcome = merged(git, folder, trees, names, always)
+        if not dry_run:
+            baseline = {path: git.blob(f"{outcome.tree}:{path}") for path in always}
+            write(project, git, (head, ours), outcome, State.of(head, target, baseline))
+    return Update(old=answers.version, new=target, outcome=outcome)
+
+
+def _ready(project: Project, answers: Answers) -> str:
+    """The commit to start from, if the project may be updated."""
+    if project.state.exists():
+        raise SpineError(State.read(project).unfinished())
+    if fingerprint(answers.text) != project.manifest().answers:
+        raise SpineError(edited(answers.path.name))
+    head = project.git.run("rev-parse", "--verify", "--quiet", "HEAD")
+    if head.returncode:
+        raise SpineError("nothing is committed yet: commit all files, then try again")
+    dirty = project.git.listed("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".")
+    if dirty:
+        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+        raise SpineError(
+            f"the project has changes that aren't committed ({dirty[0][3:]}{more}):"
+            " commit or stash them, then try again"
+        )
+    return head.stdout.decode().strip()
+
+
+def _target(source: Source, current: str, to: str | None) -> str:
+    """The version to update to."""
+    if to == CURRENT:
+        return current
+    if to is not None:
+        return _wanted(source, current, to)
+    newest = source.newest(current)
+    if newest is None:
+        raise SpineError(f"the template at {source.address} has no version; name one with --to")
+    return current if _is_older(newest, current) else newest
+
+
+def _wanted(source: Source, current: str, to: str) -> str:
+    """The version that somebody named, with or without its `v`."""
+    known = source.references()
+    target = next((name for name in (to, f"v{to}") if name in {*known, current}), None)
+    if target is None:
+        versions = sorted((at, name) for name in known if (at := order(name)) is not None)
+        latest = ", ".join(name for _, name in versions[-5:]) or "none"
+        raise SpineError(f"the template has no version {to}; the latest are: {latest}")
+    if _is_older(target, current):
+        raise SpineError(f"{target} is older than {current}, which the project has")
+    return target
+
+
+def _is_older(one: str, other: str) -> bool:
+    first, second = order(one), order(other)
+    return first is not None and second is not None and first < second
+
+
+def _refuse_strangers(answers: Answers, rendered: str) -> None:
+    """An answers file is written anew, so a comment in it would be lost."""
+    for line in answers.text.splitlines():
+        if line.startswith("#") and line not in rendered.splitlines():
+            raise SpineError(f"{answers.path.name} has a comment that would be lost: {line!r}")
+
+
+def _refuse_unknown(rendered: str, data: Mapping[str, str]) -> None:
+    known = [line.partition(":")[0] for line in rendered.splitlines() if line[:1].isalpha()]
+    for name in data:
+        if name not in known:
+            raise SpineError(f"there is no question {name!r}; the questions: {', '.join(known)}")
+
+
+def _subtree(project: Project, head: str) -> str:
+    done = project.git.run("rev-parse", "--verify", "--quiet", f"{head}:{project.prefix}")
+    if done.returncode:
+        raise SpineError("nothing of the project is committed: commit it, then try again")
+    return done.stdout.decode().strip()
