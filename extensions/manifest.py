@@ -1,7 +1,8 @@
-"""The manifest of the spine: the template's version and the git blob id of every spine file.
+"""The manifest of the spine: its version, the answers and the git blob id of every spine file.
 
 It is rendered into every project, where later updates tell by it what the team has edited. Spine
-files are copied as they are, so their ids are known before a project exists.
+files are copied as they are, so their ids are known before a project exists. The answers' digest
+leaves out where the template lies, which may change, as `tools/spine` does.
 """
 
 import hashlib
@@ -15,6 +16,12 @@ __all__ = ["MANIFEST", "blob_id", "manifest", "spine_files", "version"]
 
 MANIFEST = "tools/spine/manifest.json.jinja"
 SPINE = ("libs/llmgine/", "tools/spine/")
+ANSWERS = """\
+{
+    "file": {{ _copier_conf.answers_file | string | to_json }},
+    "sha1": "{{ dict(_copier_answers | dictsort | rejectattr(0, 'equalto', '_src_path'))
+      | to_nice_yaml | hash('sha1') }}"
+  }"""
 
 
 def version() -> str:
@@ -46,4 +53,5 @@ def manifest() -> str:
     """The manifest as a template: optional files stand under the conditions of `copier.yml`."""
     always_first = sorted(spine_files(), key=lambda path: (any(conditions(path)), path))
     lines = "".join(_line(path, first=not at) for at, path in enumerate(always_first))
-    return f'{{\n  "version": {json.dumps(version())},\n  "files": {{{lines}\n  }}\n}}\n'
+    head = f'"version": {json.dumps(version())},\n  "answers": {ANSWERS}'
+    return f'{{\n  {head},\n  "files": {{{lines}\n  }}\n}}\n'
