@@ -68,6 +68,10 @@ def read(request):
     )
 
 
+def told(config):
+    return ScriptedProvider([lambda request: f"{request.model} {config.provider.options}"])
+
+
 def repeating(config):
     return ScriptedProvider([lambda request: repr(request.messages[-1].text)])
 """

@@ -22,6 +22,9 @@ from chat.cli import main
 needs_sqlite = pytest.mark.skipif(
     find_spec("llmgine.context.sqlite") is None, reason="conversations end with the process"
 )
+needs_layers = pytest.mark.skipif(
+    find_spec("llmgine.providers.fallback") is None, reason="no provider asks over a network"
+)
 COMMAND = [sys.executable, "-m", "chat.cli"]
 
 
@@ -161,6 +164,77 @@ def test_a_turn_that_fails_says_why(run: Run, provider: str, answer: str, remark
     assert done.stdout.split() == answer.split()
     assert remark in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
+
+
+def test_a_budget_that_is_spent_is_a_line(run: Run) -> None:
+    done = run("--once", "Hi", LLMGINE_BUDGET__SESSION_TOKENS="0", LLMGINE_CONSOLE__ENABLED="no")
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"BudgetExceededError: session '.*' has spent 0 of 0 \(budget\.session_tokens\); .*", line
+    )
+
+
+@needs_layers
+def test_another_provider_answers_where_one_can_t(run: Run) -> None:
+    settings = {
+        "LLMGINE_PROVIDER__NAME": "theirs:failing",
+        "LLMGINE_PROVIDER__FALLBACK": "theirs:repeating",
+        "LLMGINE_RETRY__ENABLED": "always",
+        "LLMGINE_RETRY__DELAY": "0",
+    }
+    done = run("--once", "Hi", **settings)
+    assert (done.returncode, done.stdout) == (0, "'Hi'\n")
+    assert done.stderr.count("RateLimitError") == 3
+
+
+def test_a_provider_that_is_chosen_doesn_t_get_another_s_options(run: Run, folder: Path) -> None:
+    settings = """
+    [provider]
+    name = "theirs:failing"
+    model = "large"
+    options = { tone = "harsh" }
+    fallback = ["theirs:told"]
+
+    [provider.fallback_options."theirs:told"]
+    model = "small"
+    tone = "kind"
+    """
+    (folder / "settings.toml").write_text(settings)
+    done = run("--provider", "theirs:told", "--once", "Hi")
+    assert done.stdout == "small {'tone': 'kind'}\n"
+    done = run("--provider", "scripted", "--once", "one two three")
+    assert "one two three" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("provider", "variable"), [("openai", "OPENAI_API_KEY"), ("anthropic", "ANTHROPIC_API_KEY")]
+)
+def test_a_missing_key_or_package_is_one_line_and_status_2(
+    folder: Path, environment: dict[str, str], provider: str, variable: str
+) -> None:
+    if find_spec(f"llmgine.providers.{provider}") is None:
+        pytest.skip("not part of this project")
+    environment = {name: value for name, value in environment.items() if name != variable}
+
+    def line() -> str:
+        done = subprocess.run(  # noqa: S603
+            [*COMMAND, "--provider", provider, "--once", "Hi"],
+            check=False,
+            capture_output=True,
+            cwd=folder,
+            env={**environment, "PYTHONPATH": str(folder), "LLMGINE_CONSOLE__ENABLED": "no"},
+            text=True,
+            timeout=50,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        return line
+
+    assert variable in line()
+    absent = f"raise ModuleNotFoundError('no module', name={provider!r})"
+    (folder / f"{provider}.py").write_text(absent)
+    assert f"write llmgine[{provider}] in the root's pyproject.toml" in line()
 
 
 def test_an_empty_answer_is_said(run: Run) -> None:

@@ -107,7 +107,7 @@ def test_commands(terminal: Terminal) -> None:
     child.sendline("/help")
     child.expect_exact("earlier messages")
     shown = plain(child.before)
-    for word in ("/help", "/tools", "/trace", "/events", "/clear", "/exit", "Ctrl-C"):
+    for word in ("/help", "/tools", "/usage", "/trace", "/events", "/clear", "/exit", "Ctrl-C"):
         assert word in shown
     child.expect_exact(PROMPT)
     child.sendline("/tools")
@@ -265,6 +265,27 @@ def test_failures_are_a_line_and_the_conversation_goes_on(terminal: Terminal) ->
         child.expect_exact("ZeroDivisionError: a bug of the provider")
     child.expect_exact(PROMPT)
     assert "Traceback" not in child.before
+
+
+def test_a_spent_budget_is_a_line_and_the_conversation_goes_on(terminal: Terminal) -> None:
+    child = terminal(
+        "--provider",
+        "theirs:counting",
+        LLMGINE_BUDGET__SESSION_TOKENS="1",
+        LLMGINE_BUDGET__PRICES__SCRIPTED__INPUT="1",
+        LLMGINE_BUDGET__PRICES__SCRIPTED__OUTPUT="2",
+    )
+    child.expect_exact(PROMPT)
+    child.sendline("Hello")
+    child.expect_exact("1 messages")
+    child.expect_exact(PROMPT)
+    for _ in range(2):
+        child.sendline("again")
+        child.expect(r"BudgetExceededError: session '\w+' has spent \d+ of 1 ")
+        child.expect_exact(PROMPT)
+    child.sendline("/usage")
+    child.expect(r"model calls: 1; tokens: about \d+ in, 3 out; cost: 0\.\d+")
+    child.expect_exact(PROMPT)
 
 
 def test_a_tiny_terminal(terminal: Terminal) -> None:

@@ -58,7 +58,7 @@ def chat(
     """
     if context.invoked_subcommand is not None:
         return
-    config = AssistantConfig() if provider is None else AssistantConfig(provider={"name": provider})
+    config = _config(provider)
     if once is None and _is_terminal():
         # What only a prompt needs takes a third of the time that the program takes to start.
         from chat.converse import converse
@@ -105,6 +105,14 @@ def main() -> None:
         raise SystemExit(FAILED) from None
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
+
+
+def _config(provider: str | None) -> AssistantConfig:
+    config = AssistantConfig()
+    if provider is None or provider == config.provider.name:
+        return config
+    # Model and options in the settings are meant for the provider that is named there.
+    return AssistantConfig(provider=config.provider.alternative(provider))
 
 
 def _is_terminal() -> bool:

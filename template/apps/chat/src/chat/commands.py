@@ -40,6 +40,7 @@ class Commands:
         self._commands = {
             "/help": _Command("show this list", self._help),
             "/tools": _Command("list the tools that the model may call", self._tools),
+            "/usage": _Command("show what this session has taken so far", self._usage),
             "/trace": _Command("show what happened in this session, as a tree", self._trace),
             "/events": _Command("hide the events' lines, or show them again", self._events),
             "/clear": _Command("forget the conversation so far", self._clear),
@@ -75,6 +76,16 @@ class Commands:
             summary = in_line(function["description"].partition("\n\n")[0])
             table.add_row(Text(in_line(function["name"]), style="bold"), Text(summary))
         self._screen.remarks.print(table)
+        return False
+
+    async def _usage(self) -> bool:
+        account = self._app.usage.session(self._session_id)
+        tokens = f"{account.usage.input_tokens or 0:,} in, {account.usage.output_tokens or 0:,} out"
+        about = "about " if account.estimated else ""
+        cost = f"; cost: {account.cost:,f}" if self._app.config.budget.prices else ""
+        self._screen.remark(f"model calls: {account.calls}; tokens: {about}{tokens}{cost}")
+        for model in sorted(account.unpriced if cost else ()):
+            self._screen.remark(f"not in the cost: {printable(model)} has no price")
         return False
 
     async def _trace(self) -> bool:

@@ -70,6 +70,7 @@ class RunTurn(Command[TurnResult]):
         SessionClosedError: the command belongs to no session.
         WouldDeadlockError: asked for from inside a turn of the same session.
         ProviderError: the model call failed; `retryable` says whether another may succeed.
+        BudgetExceededError: what may be spent is spent; the turn keeps what it had come to.
 
     Attributes:
         text: the user's message.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -346,6 +346,14 @@ class ProviderSettings:
         if unknown := sorted(self.fallback_options.keys() - set(self.fallback)):
             text = f"fallback_options: {unknown[0]!r} is not among the names in `fallback`"
             raise ConfigurationError(text)
+
+    def alternative(self, name: str) -> ProviderSettings:
+        """Return the settings of another provider, which shares no option with this one."""
+        options = dict(self.fallback_options.get(name, {}))
+        model = options.pop("model", "")
+        return replace(
+            self, name=name, model=model, options=options, fallback=[], fallback_options={}
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,6 @@ from llmgine.contracts import LLMProvider, Publisher
 from llmgine.errors import ConfigurationError
 from llmgine.providers.observed import ObservedProvider
 from llmgine.providers.usage import UsageLedger
-from llmgine.settings import ProviderSettings
 
 __all__ = ["Answering"]
 
@@ -55,14 +54,7 @@ class Answering:
 
     async def _alternative(self, name: str) -> tuple[LLMProvider, str]:
         """Make a provider to fall back on; return it with its model."""
-        settings = self.config.provider
-        options = dict(settings.fallback_options.get(name, {}))
-        own = ProviderSettings(
-            name=name,
-            model=options.pop("model", ""),
-            options=options,
-            variables=settings.variables,
-        )
+        own = self.config.provider.alternative(name)
         try:
             provider = await self._named(self.config.model_copy(update={"provider": own}))
         except ConfigurationError as error:

@@ -66,7 +66,7 @@ class _Book:
         self.cost_ahead = _NOTHING
         self._session_id = session_id
         self._limits = {
-            what: Decimal(str(limit))
+            what: Decimal(str(limit)).normalize()
             for what in ("tokens", "cost")
             if (limit := vars(settings)[f"{whose}_{what}"]) < math.inf
         }
