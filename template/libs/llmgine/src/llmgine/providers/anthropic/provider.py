@@ -177,6 +177,7 @@ def _client(
     timeout: float,
     api_version: str | None,
 ) -> AsyncAnthropic:
+    missing = missing_key(ProviderSettings(name=NAME), "ANTHROPIC_API_KEY")
     try:
         client = AsyncAnthropic(
             api_key=api_key,
@@ -187,15 +188,13 @@ def _client(
             default_headers={"anthropic-version": api_version} if api_version else None,
             open_telemetry=False,
         )
-    except (AnthropicError, ValueError) as error:
-        raise ConfigurationError(
-            f"provider.name: no use can be made of {NAME!r}: {error}"
-        ) from None
-    if client.api_key or client.auth_token or client.credentials:
-        return client
-    if not is_local(str(client.base_url)):
-        raise missing_key(ProviderSettings(name=NAME), "ANTHROPIC_API_KEY")
-    client.api_key = "none"
+    except AnthropicError as error:
+        # Without a key the SDK looks for other credentials, which may be there and broken.
+        raise ConfigurationError(f"{missing}; other credentials: {error}") from None
+    if not (client.api_key or client.auth_token or client.credentials):
+        if not is_local(str(client.base_url)):
+            raise missing
+        client.api_key = "none"
     return client
 
 
