@@ -108,7 +108,7 @@ OTEL = Room(
 PROVIDERS = Room(
     setting="provider.name",
     package="llmgine.providers",
-    answers={"local": "provider: local"},
+    answers={"anthropic": "provider: anthropic", "local": "provider: local"},
     helpers=frozenset({"fallback", "observed", "retrying", "scripted_answers", "usage"}),
     remote=frozenset({"anthropic", "litellm", "openai"}),
 )
