@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Self
 
-from httpx2 import Response, Timeout
+from httpx2 import AsyncClient, Response, Timeout
 from openai import (
     APIConnectionError,
     APIError,
@@ -83,6 +83,7 @@ class OpenAIProvider:
         send_reasoning: whether a model's reasoning goes back to it with the history, as some
             compatible servers demand.
         stream_usage: whether to ask for usage in streams, which a few servers refuse.
+        http_client: a client of your own, for a proxy or certificates; it is closed with this.
 
     Raises:
         ConfigurationError: there is no key.
@@ -100,6 +101,7 @@ class OpenAIProvider:
         read_timeout: float = _READ,
         send_reasoning: bool = False,
         stream_usage: bool = True,
+        http_client: AsyncClient | None = None,
     ) -> None:
         self.name = _NAME
         key = api_key or os.environ.get(_KEY, "")
@@ -112,6 +114,7 @@ class OpenAIProvider:
             project=project,
             timeout=Timeout(read_timeout, connect=_CONNECT),
             max_retries=0,
+            http_client=http_client,
         )
         own = self._client.base_url.host.endswith("openai.com")
         dialect = Dialect(
