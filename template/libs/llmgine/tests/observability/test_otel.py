@@ -409,6 +409,20 @@ async def test_the_other_events_are_log_records(case: str) -> None:
     assert backend.spans == ()
 
 
+async def test_a_call_that_names_no_model_is_named_after_the_one_that_answers() -> None:
+    backend = Backend()
+    answer = LLMResponse(message=ChatMessage.assistant("hi"), model="m-2")
+    await backend.observe(
+        LLMCallStartedEvent(call_id="1", provider="p", request=LLMRequest(messages=())),
+        LLMCallResultEvent(call_id="1", provider="p", response=answer),
+        LLMCallStartedEvent(call_id="2", provider="p", request=LLMRequest(messages=())),
+        LLMCallResultEvent(call_id="2", provider="p", error=ValueError("no")),
+        LLMCallStartedEvent(call_id="3", provider="p", request=LLMRequest(model="m", messages=())),
+        LLMCallResultEvent(call_id="3", provider="p", response=answer),
+    )
+    assert [span.name for span in backend.spans] == ["chat m-2", "chat", "chat m"]
+
+
 async def test_durations_and_tokens_are_measured() -> None:
     backend = Backend()
     await backend.observe(

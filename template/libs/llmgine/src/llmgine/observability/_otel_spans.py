@@ -130,6 +130,7 @@ class SpanTable:
         *,
         error: BaseException | None = None,
         failure: str = "",
+        name: str = "",
     ) -> Values:
         """End a span, once, and return what it was begun with; without one do nothing.
 
@@ -139,6 +140,7 @@ class SpanTable:
             values: further attributes.
             error: what it failed with.
             failure: the kind of failure, where there is no exception.
+            name: its name, where it was begun without knowing the model.
         """
         opened = self._open.pop(key, None)
         if opened is None:
@@ -147,6 +149,8 @@ class SpanTable:
         if contexts.get_current() is opened.context:
             contexts.attach(opened.before)
         span = opened.span
+        if name and names.REQUEST_MODEL not in opened.values:
+            span.update_name(name)
         if (values or error is not None or failure) and span.is_recording():
             span.set_attributes(values)
             if error is not None:

@@ -174,7 +174,8 @@ class OpenTelemetryEventHandler(ObservabilityEventHandler):
             values[names.OUTPUT_MESSAGES] = attributes.messages_text((event.response.message,))
         if isinstance(error, CallCancelledError):
             error, values[names.CANCELLED] = None, True
-        begun = self._spans.end(event.call_id, event, values, error=error)
+        name = f"{names.CHAT} {model}" if (model := values.get(names.RESPONSE_MODEL)) else ""
+        begun = self._spans.end(event.call_id, event, values, error=error, name=name)
         self._meters.model(event, begun, "" if error is None else error_type(error))
 
     def _tool_started(self, event: kinds.ToolExecuteStartedEvent) -> None:
