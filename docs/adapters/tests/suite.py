@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable
 
 import pytest
-from llmgine.bootstrap import ApplicationBootstrap
+from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
 from llmgine.bus import MessageBus
 from llmgine.contracts import (
     ChatMessage,
@@ -28,9 +28,15 @@ from llmgine.contracts import (
     ToolExecuteStartedEvent,
     fold_stream,
 )
-from llmgine.errors import CallCancelledError, CommandTimeoutError, RateLimitError, ToolError
+from llmgine.errors import (
+    BudgetExceededError,
+    CallCancelledError,
+    CommandTimeoutError,
+    RateLimitError,
+    ToolError,
+)
 from llmgine.providers import ScriptedProvider
-from llmgine.testing.fixtures import StartApp
+from llmgine.testing.fixtures import StartApp, quiet_config
 from llmgine.testing.recording import RecordingHandler
 from llmgine.tools import ToolManager
 
@@ -76,6 +82,11 @@ class Endless:
             self.closed = True
 
 
+def build(config: ApplicationConfig) -> LLMProvider:
+    """Make the provider that `provider.name = "suite:build"` names: one that is busy at first."""
+    return ScriptedProvider([RateLimitError("slow down", retry_after=0.0), ANSWER])
+
+
 class AgentSuite(ABC):
     """Subclass it and say how the agent is registered, and with which command it is asked."""
 
@@ -93,14 +104,20 @@ class AgentSuite(ABC):
         self.chunks: list[LLMChunkEvent] = []
         self.counting, self.counting_ended = asyncio.Event(), False
 
-    async def start(self, provider: LLMProvider, *, needs_approval: bool = False) -> None:
+    async def start(
+        self, provider: LLMProvider | None, /, *, needs_approval: bool = False, **settings: object
+    ) -> None:
         """Start an application with the agent and two tools: one answers, one never ends."""
         self.tools = ToolManager(publisher=self.bus)
         self.tools.register_tool(self.stock, needs_approval=needs_approval)
         self.tools.register_tool(self.count)
         self.bus.register_event_handler(LLMChunkEvent, self.chunks.append, inline=True)
         await self.start_app(
-            provider=provider, tools=self.tools, handlers=[self.seen], setup=self.register
+            quiet_config(**settings),
+            provider=provider,
+            tools=self.tools,
+            handlers=[self.seen],
+            setup=self.register,
         )
 
     async def stock(self, city: str) -> int:
@@ -185,6 +202,19 @@ class AgentSuite(ABC):
             await self.asked()
         assert caught.value.retry_after == 7.0
         assert self.seen.of(LLMCallResultEvent)[0].error is caught.value
+
+    async def test_a_busy_provider_is_asked_again(self) -> None:
+        await self.start(None, provider={"name": "suite:build"}, retry={"enabled": "always"})
+        assert await self.asked() == ANSWER
+        first, second = self.seen.of(LLMCallResultEvent)
+        assert isinstance(first.error, RateLimitError)
+        assert second.error is None
+
+    async def test_a_spent_budget_ends_the_run(self) -> None:
+        await self.start(ScriptedProvider([STOCK, ANSWER]), budget={"session_tokens": 1})
+        with pytest.raises(BudgetExceededError):
+            await self.asked()
+        assert len(self.seen.of(ToolExecuteResultEvent)) == 2, "the first call was within it"
 
     async def test_cancelling_the_caller_closes_the_models_stream(self) -> None:
         provider = Endless()
