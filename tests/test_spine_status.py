@@ -82,7 +82,9 @@ def test_text_and_markdown_name_what_differs(project: Project) -> None:
 
 def test_in_a_subfolder_and_in_a_worktree(project: Project, tmp_path: Path) -> None:
     bigger = tmp_path / "bigger"
-    shutil.copytree(project.folder, bigger / "services" / "llm", ignore=lambda *_: [".git"])
+    shutil.copytree(
+        project.folder, bigger / "services" / "llm", ignore=shutil.ignore_patterns(".git")
+    )
     (bigger / "other.txt").write_text("Not ours.\n", "utf-8")
     commit(bigger)
     _expected_there = Project(folder=bigger / "services" / "llm")

@@ -54,6 +54,10 @@ def _say(*lines: str) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def _told(change: Change) -> str:
     detail = f": {change.detail}" if change.detail else ""
     return f"  {change.outcome:<10}  {change.path}{detail}"
@@ -70,11 +74,11 @@ def _update(project: Project, arguments: argparse.Namespace) -> int:
         f"{sum(change.outcome == outcome for change in changes)} {outcome}"
         for outcome in ("landed", "conflicted", "skipped")
     )
-    _say(f"llmgine {done.old} -> {done.new}: {len(changes)} files change: {counts}")
+    _say(f"llmgine {done.old} -> {done.new}: {_files(len(changes))}: {counts}")
     plain = [change for change in changes if change.outcome == "landed" and not change.yours]
     _say(*(_told(change) for change in changes if change not in plain))
     if plain:
-        _say(f"  landed      {len(plain)} files that you had not changed")
+        _say(f"  landed      {_files(len(plain))} that you had not changed")
     _say(*_next_steps(project, done.outcome, dry_run=dry_run))
     return 1 if done.outcome.conflicts else 0
 

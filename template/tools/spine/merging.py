@@ -25,13 +25,13 @@ _DETECT = ("-c", "merge.renames=true", "-c", "merge.renameLimit=20000")
 # A new file goes where the template puts it, whatever folders were moved.
 _MERGE = (*_DETECT, "-c", "merge.directoryRenames=false", "-c", "merge.conflictStyle=merge")
 _REASONS = {
-    "contents": "you and the template changed the same lines",
+    "binary": "you and the template changed a file that isn't text; yours is kept",
     "add/add": "you and the template added different files of this name",
     "modify/delete": "the template removed it, and you edited it; yours is kept",
     "rename/delete": "the template removed it, and you renamed it; yours is kept",
-    "binary": "you and the template changed a file that isn't text; yours is kept",
     "rename/rename": "you and the template renamed it differently",
     "file/directory": "one side has a file where the other has a folder",
+    "contents": "you and the template changed the same lines",
 }
 
 
@@ -194,10 +194,10 @@ def _read(merge: Merge, text: str) -> None:
         if not count:
             break
         paths = [next(fields) for _ in range(int(count))]
-        kind, _ = next(fields), next(fields)
-        found = re.fullmatch(r"CONFLICT \((.+)\)", kind)
-        for path in paths if found else ():
-            merge.kinds.setdefault(path, set()).add(found[1] if found else "")
+        # The kind, and a message that may name a narrower one.
+        kinds = re.findall(r"^CONFLICT \((.+?)\)", f"{next(fields)}\n{next(fields)}", re.MULTILINE)
+        for path in paths:
+            merge.kinds.setdefault(path, set()).update(kinds)
 
 
 def _look_at(merge: Merge, path: str, always: set[str]) -> None:
