@@ -7,7 +7,16 @@ from types import ModuleType
 
 import pytest
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
-from llmgine.bootstrap.parts import CONSOLE, EXECUTORS, FILE, OTEL, PROVIDERS, STORES, Room
+from llmgine.bootstrap.parts import (
+    CONSOLE,
+    EXECUTORS,
+    FILE,
+    MIDDLEWARE,
+    OTEL,
+    PROVIDERS,
+    STORES,
+    Room,
+)
 from llmgine.bus import MessageBus
 from llmgine.context.memory import InMemoryContextStore
 from llmgine.errors import ConfigurationError
@@ -35,6 +44,8 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
         (CONSOLE, "console", "handlers: console"),
         (FILE, "jsonl", "handlers: file"),
         (OTEL, "otel", "handlers: otel"),
+        (MIDDLEWARE["dead_letters"], "dead_letters", "extras: resilience"),
+        (MIDDLEWARE["retry"], "retry", "extras: resilience"),
     ],
 )
 @pytest.mark.usefixtures("absent")

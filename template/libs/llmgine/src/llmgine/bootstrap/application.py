@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from llmgine.bootstrap.answering import Answering
 from llmgine.bootstrap.config import ApplicationConfig
@@ -20,6 +20,7 @@ from llmgine.bus import MessageBus
 from llmgine.contracts import (
     ContextStore,
     LLMProvider,
+    Middleware,
     Registration,
     ResolvesApprovals,
     ResolveToolApproval,
@@ -31,6 +32,8 @@ from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.providers.usage import UsageLedger
 
 __all__ = ["ApplicationBootstrap"]
+
+MiddlewareT = TypeVar("MiddlewareT")
 
 _log = logging.getLogger(__name__)
 _LAST = -1_000_000
@@ -44,6 +47,7 @@ class _Wired:
     tools: ToolExecutor
     context: ContextStore
     provider: LLMProvider
+    middleware: tuple[Middleware, ...]
 
 
 class ApplicationBootstrap:
@@ -126,6 +130,20 @@ class ApplicationBootstrap:
     def provider(self) -> LLMProvider:
         """The provider, from `start` to `stop`; it publishes every call's events on the bus."""
         return self._now().provider
+
+    def middleware(self, kind: type[MiddlewareT]) -> MiddlewareT:
+        """Return the middleware of a class that the settings have switched on.
+
+            await app.middleware(DeadLetters).replay(app.bus)
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        for each in self._now().middleware:
+            if isinstance(each, kind):
+                return each
+        name = kind.__name__
+        raise ConfigurationError(f"middleware: no {name} is switched on by the settings")
 
     def _now(self) -> _Wired:
         if self._wired is None:
@@ -218,6 +236,7 @@ class ApplicationBootstrap:
             tools=await maker.tools(self._tools),
             context=await maker.part("context", ContextStore, self._context, maker.store),
             provider=await answering.provider(self._provider),
+            middleware=maker.middleware(),
         )
         self._starts_bus = not self.bus.stats().running
         if self._starts_bus:
@@ -226,6 +245,8 @@ class ApplicationBootstrap:
             await self.bus.stop()
         with self.bus.collecting() as registered:
             stack.callback(_cancel_all, registered)
+            for middleware in self._now().middleware:
+                self.bus.add_middleware(middleware)
             self.bus.add_observer(observability.observe)
             self._watch_bus(observability)
             self._answer_approvals()

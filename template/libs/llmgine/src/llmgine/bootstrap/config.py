@@ -19,13 +19,17 @@ from llmgine.errors import ConfigurationError
 from llmgine.settings import (
     BudgetSettings,
     BusSettings,
+    CircuitBreakerSettings,
+    CommandRetrySettings,
     ConsoleSettings,
     ContextSettings,
+    DeadLetterSettings,
     FileSettings,
     McpSettings,
     ObservabilitySettings,
     OtelSettings,
     ProviderSettings,
+    RateLimitSettings,
     RetrySettings,
     ToolSettings,
 )
@@ -50,6 +54,10 @@ class ApplicationConfig(BaseSettings):
         file: the JSON Lines handler.
         otel: the OpenTelemetry handler.
         bus: limits of the bus.
+        dead_letters: whether what has failed for good is kept.
+        command_retry: whether idempotent commands are run again.
+        circuit_breaker: whether calls that keep failing are refused for a while.
+        rate_limit: whether so many calls may begin in so much time.
         observability: limits of the observability client.
         provider: who answers.
         retry: how calls that fail for a while are tried again.
@@ -67,6 +75,10 @@ class ApplicationConfig(BaseSettings):
     file: FileSettings = FileSettings()
     otel: OtelSettings = OtelSettings()
     bus: BusSettings = BusSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    command_retry: CommandRetrySettings = CommandRetrySettings()
+    circuit_breaker: CircuitBreakerSettings = CircuitBreakerSettings()
+    rate_limit: RateLimitSettings = RateLimitSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
     provider: ProviderSettings = ProviderSettings()
     retry: RetrySettings = RetrySettings()

@@ -22,6 +22,7 @@ __all__ = [
     "FALLBACK",
     "FILE",
     "MCP",
+    "MIDDLEWARE",
     "OTEL",
     "PROVIDERS",
     "RETRY",
@@ -123,6 +124,20 @@ FALLBACK = Room(
     package="llmgine.providers",
     answers={"fallback": "provider: openai"},
 )
+# Around every handler of the bus, by file, the outermost first.
+MIDDLEWARE = {
+    file: Room(
+        setting=f"{group}.enabled",
+        package="llmgine.bus.middleware",
+        answers={file: "extras: resilience"},
+    )
+    for file, group in (
+        ("dead_letters", "dead_letters"),
+        ("retry", "command_retry"),
+        ("circuit_breaker", "circuit_breaker"),
+        ("rate_limit", "rate_limit"),
+    )
+}
 STORES = Room(
     setting="context.store",
     package="llmgine.context",

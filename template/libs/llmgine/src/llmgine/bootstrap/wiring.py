@@ -17,13 +17,14 @@ from llmgine.bootstrap.parts import (
     EXECUTORS,
     FILE,
     MCP,
+    MIDDLEWARE,
     OTEL,
     PROVIDERS,
     STORES,
     Room,
     named_factory,
 )
-from llmgine.contracts import Publisher, ToolExecutor
+from llmgine.contracts import Middleware, Publisher, ToolExecutor
 from llmgine.errors import ConfigurationError
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.observability.logs import bridged_logging
@@ -155,6 +156,21 @@ class Maker:
         if self._config.mcp.servers:
             await self.part("mcp.servers", _Entered, None, lambda: self._mcp(tools))
         return tools
+
+    def middleware(self) -> tuple[Middleware, ...]:
+        """Make the bus's middleware that the settings switch on, the outermost first."""
+        made: list[Middleware] = []
+        config = self._config
+        groups = (
+            config.dead_letters,
+            config.command_retry,
+            config.circuit_breaker,
+            config.rate_limit,
+        )
+        for (file, room), settings in zip(MIDDLEWARE.items(), groups, strict=True):
+            if settings.enabled:
+                made.append(fitting(room.setting, Middleware, room.build(file, settings)))
+        return tuple(made)
 
     def _mcp(self, tools: ToolExecutor) -> object:
         return MCP.build(
