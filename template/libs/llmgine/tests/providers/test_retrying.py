@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import TypeVar
 
@@ -48,6 +47,7 @@ from llmgine.providers.scripted import BrokenStream, ScriptedProvider, ScriptSte
 from llmgine.settings import RetrySettings
 from llmgine.testing.provider_suite import ProviderSuite
 from llmgine.testing.recording import RecordingPublisher
+from llmgine.testing.virtual_time import run_in_virtual_time
 
 T = TypeVar("T")
 REQUEST = LLMRequest(messages=(ChatMessage.user("hi"),))
@@ -74,29 +74,6 @@ class TestRetryingProvider(ProviderSuite):
         return RetryingProvider(ScriptedProvider())
 
 
-class IdleSelector(selectors.SelectSelector):
-    """Passes waiting over: what would be waited for is added to its time."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(timeout and 0)
-        if timeout and not ready:
-            self.now += timeout
-        return ready
-
-
-class IdleLoop(asyncio.SelectorEventLoop):
-    """Its time goes by only while nothing is left to do."""
-
-    def __init__(self) -> None:
-        self._idle = IdleSelector()
-        super().__init__(self._idle)
-
-    def time(self) -> float:
-        return self._idle.now
-
-
 def timed(work: Coroutine[object, object, T]) -> tuple[T | BaseException, float]:
     """Return what the work comes to, and the seconds that it would have taken."""
 
@@ -104,8 +81,7 @@ def timed(work: Coroutine[object, object, T]) -> tuple[T | BaseException, float]
         (result,) = await asyncio.gather(work, return_exceptions=True)
         return result, asyncio.get_running_loop().time()
 
-    with asyncio.Runner(loop_factory=IdleLoop) as runner:
-        return runner.run(outcome())
+    return run_in_virtual_time(outcome())
 
 
 def retrying(*script: ScriptStep, **settings: float) -> tuple[RetryingProvider, ScriptedProvider]:

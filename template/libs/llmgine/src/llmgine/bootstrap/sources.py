@@ -23,6 +23,8 @@ from llmgine.errors import ConfigurationError
 __all__ = ["Location", "locate", "read", "variables"]
 
 _SETTINGS_NAME = "settings.toml"
+# No setting of an application: tests look at it.
+_OTHERS = frozenset({"LLMGINE_CASSETTES"})
 
 T = TypeVar("T")
 
@@ -142,7 +144,8 @@ def _reading(path: Path, reader: Callable[..., T], *arguments: object) -> T:
 
 
 def _layer(origin: str, model: type[BaseSettings], source: EnvSettingsSource) -> Layer:
-    names = tuple(name.upper() for name in source.env_vars if name.upper().startswith(PREFIX))
+    given = (name.upper() for name in source.env_vars)
+    names = tuple(each for each in given if each.startswith(PREFIX) and each not in _OTHERS)
     unread = Layer(origin=origin, values={}, variables=names)
     if any(problems(unread, shape_of(model))):
         return unread  # the names are complained about, the values needn't be
