@@ -31,7 +31,7 @@ __all__ = ["McpConnection"]
 _Signal: TypeAlias = Literal["look", "ended", "forgotten", "stop"]
 
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 60.0
+_LONGEST_PAUSE = 30.0
 _MOST_DOUBLINGS = 10
 # A call waits for a pause that isn't longer than this; otherwise it says so at once.
 _PATIENCE = 2.0
@@ -46,7 +46,7 @@ class McpConnection:
 
     A task of its own connects, watches and disconnects it. One that can't be reached at the start
     is tried again and again; one that was lost is connected anew when one of its tools is called.
-    The pauses between tries double, from half a second to a minute, until a call succeeds.
+    The pauses between tries double, from half a second to half a minute, until a call succeeds.
 
     Args:
         name: the server's name.
@@ -149,7 +149,7 @@ class McpConnection:
             self._refuse(client, error)
 
     def _refuse(self, client: Client, error: MCPError) -> NoReturn:
-        if error.code != types.CONNECTION_CLOSED:
+        if not _is_lost(error):
             raise ToolError(f"The MCP server refused the call: {error.message}") from None
         self._suspect(client, "look")
         text = "The MCP server was lost during the call, which may have been carried out or not."
@@ -160,14 +160,13 @@ class McpConnection:
     async def _ready(self) -> Client:
         if self._client is not None:
             return self._client
-        left = self._tried + self._pause() - monotonic()
-        if self._task is None or (left > _PATIENCE and not self._trying):
-            self._give_up(left)
+        if self._task is None or (self._left() > _PATIENCE and not self._trying):
+            self._give_up()
         self._wanted.set()
-        return await self._outcome() or self._give_up(self._pause())
+        return await self._outcome() or self._give_up()
 
-    def _give_up(self, seconds: float) -> NoReturn:
-        again = "" if self._stopped.is_set() else f"; it is tried again in {seconds:.0f} s"
+    def _give_up(self) -> NoReturn:
+        again = "" if self._stopped.is_set() else f"; try again in {self._left():.0f} s"
         text = f"The MCP server {self.name!r} can't be reached{again}."
         raise ToolError(text, code="unavailable")
 
@@ -208,13 +207,19 @@ class McpConnection:
         self._settle(None)
 
     def _say_what_failed(self, *, lost: bool) -> None:
+        left = self._left()
         if lost:
-            # Calls that wait go on waiting: the next try is theirs.
             _log.warning("MCP server %r was lost (%s)", self.name, self._reason)
-            return
-        text = "MCP server %r can't be reached (%s); it is tried again after %g s"
-        _log.warning(text, self.name, self._reason, self._pause())
-        self._settle(None)
+        else:
+            text = "MCP server %r can't be reached (%s); it is tried again after %.1f s"
+            _log.warning(text, self.name, self._reason, left)
+        if not lost or left > _PATIENCE:
+            # Otherwise the calls that wait go on waiting: the next try is theirs.
+            self._settle(None)
+
+    def _left(self) -> float:
+        """How long it is until the next try."""
+        return max(0, self._tried + self._pause() - monotonic())
 
     def _pause(self) -> float:
         doublings = min(max(self._failures - 1, 0), _MOST_DOUBLINGS)
@@ -225,8 +230,7 @@ class McpConnection:
         if self.connects:
             await self._wanted.wait()
         with suppress(TimeoutError):
-            left = self._tried + self._pause() - monotonic()
-            await asyncio.wait_for(self._stopped.wait(), max(left, 0))
+            await asyncio.wait_for(self._stopped.wait(), self._left())
 
     async def _hold(self, words: LastWords) -> None:
         """Connect, and stay connected until the server is lost or somebody says stop."""
@@ -336,6 +340,12 @@ def _told(error: Exception, words: LastWords) -> str:
     if isinstance(error, FileNotFoundError):
         text = f"there is no {error.filename!r}"
     return f"{text}; it said: {words}" if str(words) else text
+
+
+def _is_lost(error: MCPError) -> bool:
+    # Servers have errors of their own under this code, so that only the SDK's text tells.
+    ours = error.message == "Connection closed" or error.message.startswith("SSE stream")
+    return ours and error.code == types.CONNECTION_CLOSED
 
 
 def _is_forgotten(error: MCPError) -> bool:

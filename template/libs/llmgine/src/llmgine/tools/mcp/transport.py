@@ -8,6 +8,7 @@ import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
 from typing import TextIO
@@ -24,6 +25,7 @@ __all__ = ["LastWords", "opened", "program"]
 
 # A picture in base64, say; the SDK's own limit is 1 MiB.
 _LONGEST_EVENT = 32 * 1024 * 1024
+_SESSION = "mcp-session-id"
 _KEPT_LINES = 3
 _LONGEST_LINE = 300
 _LAST_LINES_WAIT = 0.5
@@ -116,6 +118,10 @@ def _http_client(settings: McpServerSettings, words: LastWords) -> httpx2.AsyncC
     async def note(response: httpx2.Response) -> None:
         if response.is_error:
             words.add(f"HTTP {response.status_code} {response.reason_phrase}")
+        if response.status_code == HTTPStatus.NOT_FOUND and _SESSION in response.request.headers:
+            # The session is gone. Each server says so in its own words, which the SDK would hand
+            # on; without them it has the same for all.
+            response.headers["content-type"] = "text/plain"
 
     # A call has a limit of its own; a stream of notifications may be silent for days.
     return httpx2.AsyncClient(
