@@ -617,7 +617,7 @@ def test_a_search_for_other_credentials_that_fails_is_told_with_it(
     [
         ({"max_token": "1"}, "max_token: no such option.*`max_tokens`"),
         ({"max_tokens": "0"}, "expected a number of tokens, found '0'"),
-        ({"timeout": "soon"}, "expected seconds, found 'soon'"),
+        ({"read_timeout": "soon"}, "expected seconds, found 'soon'"),
         ({"api_version": "latest"}, "expected a date"),
         ({"base_url": "example.com"}, "base_url"),
         ({"api_key": "sk secret"}, "expected a key"),

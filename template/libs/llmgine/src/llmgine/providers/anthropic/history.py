@@ -10,13 +10,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from typing import TypeAlias
-from urllib.parse import unquote_to_bytes
 
 from llmgine.contracts.chat import (
     ChatMessage,
@@ -32,6 +29,7 @@ from llmgine.contracts.chat import (
     ToolResult,
 )
 from llmgine.errors import InvalidRequestError
+from llmgine.providers.anthropic.media import source_of
 
 __all__ = ["NAME", "Block", "Conversation"]
 
@@ -48,8 +46,6 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "tool_use": frozenset({"cache_control", "caller", "toolset_name"}),
     "message": frozenset({"cache_control"}),
 }
-_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-_PDF = "application/pdf"
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_-]")
 
 
@@ -107,6 +103,12 @@ def _parsed(arguments: str) -> JsonObject | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _is_ours(part: ThinkingPart) -> bool:
+    """Tell whether Anthropic made it; one that doesn't say who made it must be sealed at least."""
+    sealed = part.signature is not None or part.redacted is not None
+    return part.provider == NAME or (part.provider is None and sealed)
 
 
 class Conversation:
@@ -223,15 +225,17 @@ class Conversation:
         return None
 
     def _thinking(self, part: ThinkingPart) -> Block | None:
-        sealed = part.signature is not None or part.redacted is not None
-        if part.provider != NAME and not (part.provider is None and sealed):
+        if not _is_ours(part):
             self.left_out.add("reasoning that isn't Anthropic's own")
             return None
-        more = dict(part.provider_data or {})
+        block: Block = {
+            "type": "thinking",
+            "thinking": part.text,
+            "signature": part.signature or "",
+        }
         if part.redacted is not None:
-            return {"type": "redacted_thinking", "data": part.redacted, **more}
-        signature = part.signature or ""
-        return {"type": "thinking", "thinking": part.text, "signature": signature, **more}
+            block = {"type": "redacted_thinking", "data": part.redacted}
+        return {**block, **(part.provider_data or {})}
 
     def _call(self, part: ToolCall) -> Block:
         arguments = _parsed(part.arguments)
@@ -268,39 +272,7 @@ class Conversation:
     def _media(self, part: MediaPart) -> Block:
         if part.kind not in {"image", "document"}:
             raise self._refusal(f"messages: images and documents are taken, {part.kind} isn't")
-        block: Block = {"type": part.kind, "source": self._source(part)}
+        block: Block = {"type": part.kind, "source": source_of(part, self._refusal)}
         if part.kind == "document" and part.name:
             block["title"] = part.name
         return {**block, **self._data(part.kind, part.provider_data)}
-
-    def _source(self, part: MediaPart) -> Block:
-        if part.file_id is not None:
-            return {"type": "file", "file_id": part.file_id}
-        if part.url is not None and part.url[:5].lower() == "data:":
-            return self._source(self._unpacked(part, part.url[5:]))
-        if part.url is not None:
-            return {"type": "url", "url": part.url}
-        data, media_type = part.data or b"", part.media_type or ""
-        if part.kind == "document" and media_type.startswith("text/"):
-            text = data.decode("utf-8", "replace")
-            return {"type": "text", "media_type": "text/plain", "data": text}
-        if part.kind == "document":
-            media_type = media_type or _PDF
-        taken = _IMAGES if part.kind == "image" else (_PDF, "text/plain")
-        if media_type not in taken:
-            raise self._refusal(
-                f"messages: {part.kind} data needs a media_type of {', '.join(taken)}; "
-                f"found {part.media_type!r}"
-            )
-        return {"type": "base64", "media_type": media_type, "data": b64encode(data).decode("ascii")}
-
-    def _unpacked(self, part: MediaPart, address: str) -> MediaPart:
-        """Return the part with the data that its `data:` address holds."""
-        about, _, packed = address.partition(",")
-        media_type, *flags = about.split(";")
-        try:
-            data = unquote_to_bytes(packed)
-            data = b64decode(data, validate=True) if "base64" in flags else data
-        except ValueError:
-            raise self._refusal("messages: a data: address holds no base64") from None
-        return replace(part, url=None, data=data, media_type=media_type or part.media_type)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Self
 
@@ -18,6 +18,7 @@ from anthropic import (
     AsyncAPIResponse,
     AsyncStream,
 )
+from httpx2 import AsyncClient, Timeout
 
 from llmgine.contracts import LLMChunk, LLMProvider, LLMRequest, LLMResponse
 from llmgine.contracts.protocols import ProviderCapabilities
@@ -42,7 +43,8 @@ __all__ = ["AnthropicProvider", "build"]
 _PATH = "/v1/messages"
 _MODEL = "claude-sonnet-5-5"
 _MAX_TOKENS = 8192
-_TIMEOUT = 600.0
+_CONNECT = 10.0
+_READ = 600.0
 # The first version of the API without `temperature`, `top_p` and `top_k`.
 _WITHOUT_SAMPLING = "2026-10-21"
 _ERRORS = SdkErrors(
@@ -75,9 +77,10 @@ class AnthropicProvider:
         model: for requests that name none.
         max_tokens: the longest answer for requests that don't say, which Anthropic demands;
             a budget for reasoning is added to it.
-        timeout: seconds without a byte of an answer before it is given up on.
+        read_timeout: seconds without a sign from the server before it is given up on.
         api_version: another version of the API than the SDK's; `2023-06-01` still has
             `temperature`, `top_p` and `top_k`, for models that take them.
+        http_client: a client of your own, for a proxy or certificates; it is closed with this.
 
     Raises:
         ConfigurationError: there is no key, or an argument can't be used.
@@ -91,11 +94,23 @@ class AnthropicProvider:
         base_url: str | None = None,
         model: str = _MODEL,
         max_tokens: int = _MAX_TOKENS,
-        timeout: float = _TIMEOUT,
+        read_timeout: float = _READ,
         api_version: str | None = None,
+        http_client: AsyncClient | None = None,
     ) -> None:
         self.name = NAME
-        self._client = _client(api_key, auth_token, base_url, timeout, api_version)
+        self._client = _with_key(
+            lambda: AsyncAnthropic(
+                api_key=api_key,
+                auth_token=auth_token,
+                base_url=base_url,
+                timeout=Timeout(read_timeout, connect=_CONNECT),
+                max_retries=0,
+                default_headers={"anthropic-version": api_version} if api_version else None,
+                open_telemetry=False,
+                http_client=http_client,
+            )
+        )
         secrets = (self._client.api_key or "", self._client.auth_token or "")
         self._failures = Failures(NAME, _ERRORS, secrets=secrets)
         self._noted: set[str] = set()
@@ -170,24 +185,11 @@ class AnthropicProvider:
         return call
 
 
-def _client(
-    api_key: str | None,
-    auth_token: str | None,
-    base_url: str | None,
-    timeout: float,
-    api_version: str | None,
-) -> AsyncAnthropic:
+def _with_key(make: Callable[[], AsyncAnthropic]) -> AsyncAnthropic:
+    """Make the SDK's client, and see to it that it has a key."""
     missing = missing_key(ProviderSettings(name=NAME), "ANTHROPIC_API_KEY")
     try:
-        client = AsyncAnthropic(
-            api_key=api_key,
-            auth_token=auth_token,
-            base_url=base_url,
-            timeout=timeout,
-            max_retries=0,
-            default_headers={"anthropic-version": api_version} if api_version else None,
-            open_telemetry=False,
-        )
+        client = make()
     except AnthropicError as error:
         # Without a key the SDK looks for other credentials, which may be there and broken.
         raise ConfigurationError(f"{missing}; other credentials: {error}") from None
@@ -207,7 +209,7 @@ def build(settings: ProviderSettings) -> LLMProvider:
     Raises:
         ConfigurationError: as `AnthropicProvider`, or an option can't be used.
     """
-    known = ("api_key", "api_version", "auth_token", "base_url", "max_tokens", "timeout")
+    known = ("api_key", "api_version", "auth_token", "base_url", "max_tokens", "read_timeout")
     checked_options(settings, known)
     api_key = key_of(settings, "ANTHROPIC_API_KEY")
     token = key_of(settings, "ANTHROPIC_AUTH_TOKEN", option="auth_token")
@@ -217,7 +219,7 @@ def build(settings: ProviderSettings) -> LLMProvider:
         base_url=url_of(settings, "ANTHROPIC_BASE_URL"),
         model=settings.model or _MODEL,
         max_tokens=int(_matched(settings, "max_tokens", r"0*[1-9][0-9]*") or _MAX_TOKENS),
-        timeout=seconds_of(settings, "timeout", _TIMEOUT),
+        read_timeout=seconds_of(settings, "read_timeout", _READ),
         api_version=_matched(settings, "api_version", r"[0-9]{4}-[0-9]{2}-[0-9]{2}"),
     )
 

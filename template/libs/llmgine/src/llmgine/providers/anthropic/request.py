@@ -77,7 +77,7 @@ class Writer:
             "model": request.model or self.model,
             "max_tokens": self._longest(request),
             "messages": conversation.turns,
-            **({"system": conversation.system} if conversation.system else {}),
+            **_given({"system": conversation.system or None}),
             **self._tools(request, options.pop("tools", None)),
             **_settings(request),
             **_output(request),
@@ -119,21 +119,28 @@ class Writer:
 
     def _tools(self, request: LLMRequest, more: JsonValue) -> Block:
         """Return the tools, those that only Anthropic knows included, and how to choose."""
+        tools = [*map(_tool, request.tools), *self._added(more)]
+        choice = request.tool_choice
+        if isinstance(choice, NamedTool) and choice.name not in {
+            each.get("name") for each in tools
+        }:
+            raise self.refusal(f"tool_choice: the request has no tool {choice.name!r}")
+        if choice == "required" and not tools:
+            raise self.refusal("tool_choice: 'required', but the request has no tools")
+        chosen = _choice(request) if tools else None
+        return _given({"tools": tools or None, "tool_choice": chosen})
+
+    def _added(self, more: JsonValue) -> list[Block]:
+        """Return the tools among the options."""
         given = more if isinstance(more, list) else []
         added: list[Block] = [{**each} for each in given if isinstance(each, dict)]
         if more is not None and added != more:
             raise self.refusal("provider_options: expected 'tools' to be a list of objects")
-        tools = [*map(_tool, request.tools), *added]
-        names = {tool.get("name") for tool in tools}
-        choice = request.tool_choice
-        if isinstance(choice, NamedTool) and choice.name not in names:
-            raise self.refusal(f"tool_choice: the request has no tool {choice.name!r}")
-        if choice == "required" and not tools:
-            raise self.refusal("tool_choice: 'required', but the request has no tools")
-        if not tools:
-            return {}
-        chosen = _choice(request)
-        return {"tools": tools, **({"tool_choice": chosen} if chosen else {})}
+        return added
+
+
+def _given(fields: Block) -> Block:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _headers(options: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
@@ -173,14 +180,15 @@ def _choice(request: LLMRequest) -> Block | None:
 
 
 def _settings(request: LLMRequest) -> Block:
-    settings: Block = {
-        "temperature": request.temperature,
-        "top_p": request.top_p,
-        "top_k": request.top_k,
-        "stop_sequences": list(request.stop) or None,
-        "metadata": None if request.user_id is None else {"user_id": request.user_id},
-    }
-    return {name: value for name, value in settings.items() if value is not None}
+    return _given(
+        {
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "top_k": request.top_k,
+            "stop_sequences": list(request.stop) or None,
+            "metadata": None if request.user_id is None else {"user_id": request.user_id},
+        }
+    )
 
 
 def _output(request: LLMRequest) -> Block:
@@ -188,13 +196,11 @@ def _output(request: LLMRequest) -> Block:
     config: Block = {}
     if isinstance(request.response_format, JsonSchemaFormat):
         config["format"] = {"type": "json_schema", "schema": request.response_format.schema}
-    output: Block = {}
     wanted = request.reasoning or Reasoning()
-    if wanted != Reasoning():
-        output["thinking"] = _thinking(wanted)
-        if wanted.effort not in {None, "none"}:
-            config["effort"] = wanted.effort
-    return {**output, **({"output_config": config} if config else {})}
+    if wanted.effort not in {None, "none"}:
+        config["effort"] = wanted.effort
+    thinking = None if wanted == Reasoning() else _thinking(wanted)
+    return _given({"thinking": thinking, "output_config": config or None})
 
 
 def _thinking(wanted: Reasoning) -> Block:
