@@ -129,6 +129,22 @@ async def test_middleware_is_added_before_start_and_can_be_taken_back() -> None:
     assert notes == ["m before Ask", "m after"]
 
 
+async def test_middleware_that_observes_is_shown_every_event_until_it_is_taken_back() -> None:
+    class Watching(Note):
+        def observe(self, event: Event) -> None:
+            self.notes.append(f"saw {type(event).__name__}")
+
+    notes: list[str] = []
+    bus = MessageBus.isolated()
+    registration = bus.add_middleware(Watching("m", notes))
+    async with bus:
+        async with bus.session():
+            await bus.publish(Step())
+        registration.cancel()
+        await bus.publish(Step())
+    assert notes == ["saw SessionStartEvent", "saw Step", "saw SessionEndEvent"]
+
+
 async def test_an_observer_sees_events_in_the_publishers_task_before_they_are_queued(
     bus: MessageBus,
 ) -> None:
