@@ -12,7 +12,11 @@ EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The sections of one page on how to write a part, each with the part and its tests.
 PARTS = ("A tool", "A context store", "A handler")
 # Pages whose examples are a program; what an answer leaves out has no page.
-PROGRAMS = [page for page in ("concepts", "observability") if (DOCS / f"{page}.md").exists()]
+PROGRAMS = [
+    page
+    for page in ("concepts", "observability", "providers", "resilience")
+    if (DOCS / f"{page}.md").exists()
+]
 SETTINGS = """[pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function

@@ -470,6 +470,7 @@ OTHER = MediaPart(kind="image", data=b"", media_type="image/tiff")
         ({"tool_choice": "required"}, "no tools"),
         ({"tool_choice": NamedTool(name="missing"), "tools": (tool("add"),)}, "'missing'"),
         ({"provider_options": {"max_tokens": 1}}, "'max_tokens' belongs"),
+        ({"provider_options": {"stream": True}}, "'stream' belongs"),
         ({"provider_options": {"tools": ["search"]}}, "list of objects"),
         ({"messages": ()}, "nothing to answer"),
         ({"messages": (ChatMessage.system("Be kind."), ChatMessage.user(""))}, "nothing to answer"),

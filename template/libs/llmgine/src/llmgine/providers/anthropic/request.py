@@ -82,7 +82,7 @@ class Writer:
             **_settings(request),
             **_output(request),
         }
-        if clash := sorted(body.keys() & options.keys()):
+        if clash := sorted({*body, "stream"} & options.keys()):
             raise self.refusal(f"provider_options: {clash[0]!r} belongs to the request itself")
         return Call(
             body={**options, **body},
