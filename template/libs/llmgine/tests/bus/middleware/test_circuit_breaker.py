@@ -115,7 +115,7 @@ def test_enough_failures_open_the_circuit_and_one_good_try_closes_it() -> None:
         assert caught.value.retry_after == pytest.approx(6)
         assert str(caught.value) == (
             "the circuit of Ask is open, since too many calls have failed "
-            "(the last one with ConnectionError: down); try again in 6.0 s"
+            "(the last one: ConnectionError); try again in 6.0 s"
         )
         await asyncio.sleep(caught.value.retry_after)
         assert breaker.state(Ask()) == "half-open"

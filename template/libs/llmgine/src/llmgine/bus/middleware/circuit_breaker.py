@@ -37,7 +37,7 @@ class _Circuit:
         until: when the circuit lets a call try again; None while it is closed.
         trying: whether such a try is under way, and its frame, should it never end.
         age: changes with the state: calls that began at another age have no say any more.
-        last: the last failure, for error messages.
+        last: what kind of error the last failure was.
     """
 
     outcomes: deque[tuple[float, bool]]
@@ -138,7 +138,7 @@ class CircuitBreaker:
         if wait > 0:
             raise CircuitOpenError(
                 f"the circuit of {described(place)} is open, since too many calls have failed "
-                f"(the last one with {circuit.last}); try again in {wait:.1f} s",
+                f"(the last one: {circuit.last}); try again in {wait:.1f} s",
                 key=place[1],
                 retry_after=wait,
             )
@@ -159,7 +159,8 @@ class CircuitBreaker:
         circuit.trying, circuit.frame = False, None
         failed = failure is not None and self._counts(failure)
         if failed:
-            circuit.last = f"{type(failure).__qualname__}: {failure}"
+            # Its text may be another user's business.
+            circuit.last = type(failure).__qualname__
         if failed or (says and failure is None):
             self._judge(call.place, circuit, failed=failed)
 
@@ -186,7 +187,7 @@ class CircuitBreaker:
         circuit.outcomes.clear()
         circuit.age += 1
         name, seconds = described(place), self._settings.open_for
-        _log.warning("the circuit of %s is open for %g s: %s", name, seconds, circuit.last)
+        _log.warning("the circuit of %s is open for %g s after a %s", name, seconds, circuit.last)
 
 
 def is_outage(error: BaseException) -> bool:
