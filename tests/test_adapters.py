@@ -66,7 +66,7 @@ def test_the_provider_passes_its_suite(run: Run) -> None:
     "command",
     [
         "python -W error -m pytest -c tests/pytest.ini -q -p no:cacheprovider tests/test_{}_*.py",
-        "pyright --project . {0}_*.py tests/test_{0}_*.py tests/suite.py",
+        "pyright --project . {0}_*.py tests/test_{0}_*.py tests/suite.py llmgine-faq",
     ],
     ids=["runs", "types"],
 )
