@@ -174,13 +174,11 @@ class CircuitBreaker:
                 circuit.age += 1
                 _log.info("the circuit of %s is closed again", described(place))
             return
-        outcomes = circuit.outcomes
-        outcomes.append((now, failed))
-        while outcomes[0][0] <= now - settings.window:
-            outcomes.popleft()
-        failures = sum(each for _, each in outcomes)
-        if failed and failures >= max(settings.failures, settings.ratio * len(outcomes)):
-            self._open(place, circuit)
+        circuit.outcomes.append((now, failed))
+        if failed:
+            recent = [each for at, each in circuit.outcomes if at > now - settings.window]
+            if sum(recent) >= max(settings.failures, settings.ratio * len(recent)):
+                self._open(place, circuit)
 
     def _open(self, place: Place, circuit: _Circuit) -> None:
         circuit.until = _now() + self._settings.open_for
