@@ -50,6 +50,12 @@ def calling(config):
     return ScriptedProvider([ChatMessage.assistant("Let me see.", call), "Three."])
 
 
+def stumbling(config):
+    call = ToolCall(id="1", name="add", arguments="{}")
+    message = ChatMessage.assistant("Let me see.", call)
+    return ScriptedProvider([message, *[BrokenStream("Three.", after=0)] * 2, "Three."])
+
+
 def counting(config):
     return ScriptedProvider([lambda request: f"{len(request.messages)} messages"] * 9)
 

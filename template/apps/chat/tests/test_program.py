@@ -176,6 +176,13 @@ def test_a_budget_that_is_spent_is_a_line(run: Run) -> None:
 
 
 @needs_layers
+def test_attempts_after_a_tool_leave_no_blank_lines(run: Run) -> None:
+    settings = {"LLMGINE_RETRY__ENABLED": "always", "LLMGINE_RETRY__DELAY": "0"}
+    done = run("--provider", "theirs:stumbling", "--once", "1 + 2?", **settings)
+    assert done.stdout == "Let me see.\n\nThree.\n"
+
+
+@needs_layers
 def test_another_provider_answers_where_one_can_t(run: Run) -> None:
     settings = {
         "LLMGINE_PROVIDER__NAME": "theirs:failing",

@@ -183,6 +183,7 @@ class TurnView:
         self._turn: asyncio.Task[TurnResult] | None = None
         self._waiting: asyncio.Queue[ToolApprovalRequestedEvent] = asyncio.Queue()
         self._written = False
+        self._goes_on = False
         session.register_event_handler(LLMChunkEvent, self._show, inline=True)
         session.register_event_handler(ToolApprovalRequestedEvent, self._wait, inline=True)
         CallLines(session, screen)
@@ -194,7 +195,7 @@ class TurnView:
 
     async def run(self, text: str) -> Outcome:
         """Run a turn; what goes wrong is said in a line."""
-        self._written = False
+        self._written = self._goes_on = False
         self._waiting = asyncio.Queue()
         with self._screen.events.held():
             turn = self._turn = asyncio.create_task(self._session.execute(RunTurn(text=text)))
@@ -249,10 +250,13 @@ class TurnView:
         return "failed"
 
     def _show(self, event: LLMChunkEvent) -> None:
-        if isinstance(event.chunk, StreamStart) and self._written:
-            self._screen.end_answer()
-            self._screen.write("\n")  # the answer goes on after a tool
+        if isinstance(event.chunk, StreamStart):
+            self._goes_on = self._written  # after a tool; and there may be several attempts
         elif isinstance(event.chunk, TextDelta) and event.chunk.text:
+            if self._goes_on:
+                self._screen.end_answer()
+                self._screen.write("\n")
+            self._goes_on = False
             self._written = True
             self._screen.write(event.chunk.text)
             if self._screen.broken:

@@ -412,6 +412,13 @@ async def test_no_secret_is_written(path: Path) -> None:
         await player.complete(other)
 
 
+async def test_bytes_are_no_text_that_looks_like_a_secret(path: Path) -> None:
+    data = json.dumps({"alg": "HS256", "typ": "JWT", "more": "x" * 40}).encode()
+    answer = ChatMessage.assistant(MediaPart(kind="document", data=data))
+    player = await record(path, [asking()], answer)
+    assert (await player.complete(asking())).message == answer
+
+
 async def test_a_secret_in_pieces_is_not_written(path: Path) -> None:
     class Pieces(ScriptedProvider):
         async def stream(self, request: LLMRequest):  # noqa: ANN202

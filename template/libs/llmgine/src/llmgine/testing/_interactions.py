@@ -44,6 +44,7 @@ Table: TypeAlias = dict[str, JsonValue]
 _LONGEST_DIFFERENCE = 60
 _UNSET: tuple[JsonValue, ...] = (None,)
 _EMPTY: tuple[JsonValue, ...] = (None, "", [], {})
+_BYTES = frozenset({("MediaPart", "data"), ("$bytes", "value")})
 _ERROR_FIELDS = ("provider", "status", "provider_code", "request_id", "retry_after", "retryable")
 
 
@@ -96,15 +97,19 @@ class Cleaner:
             return [self._json(item, dropped, named=named) for item in value]
         if not isinstance(value, dict):
             return value
-        # A contract's fields may be left out; what is under any other name is somebody else's.
-        ours = str(value.get("type", ""))[:1].isupper()
-        return {
-            key: hidden(item)
-            if named and is_secret_key(key)
-            else self._json(item, dropped, named=named)
-            for key, item in value.items()
-            if not (ours and item in dropped)
-        }
+        tag = str(value.get("type", ""))
+        cleaned: Table = {}
+        for key, item in value.items():
+            # A contract's fields may be left out; any other object is somebody else's.
+            if tag[:1].isupper() and item in dropped:
+                continue
+            if (tag, key) in _BYTES:
+                cleaned[key] = item  # not the text that it looks like
+            elif named and is_secret_key(key):
+                cleaned[key] = hidden(item)
+            else:
+                cleaned[key] = self._json(item, dropped, named=named)
+        return cleaned
 
 
 def _comparable(request: LLMRequest) -> LLMRequest:
