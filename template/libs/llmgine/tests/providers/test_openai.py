@@ -745,7 +745,7 @@ SAID = st.tuples(
 def test_what_a_model_said_comes_back_as_it_was(message: ChatMessage) -> None:
     dialect = Dialect(provider="openai")
     wire = MessageWriter(dialect, InvalidRequestError).written([message])[0]
-    response = response_of(whole(wire), "openai", None)
+    response = response_of(whole(wire), ChunkReader("openai"))
     assert response is not None
     assert response.message == message
 

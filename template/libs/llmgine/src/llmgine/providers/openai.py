@@ -167,7 +167,7 @@ class OpenAIProvider:
         if answer.get("error"):
             raise self._failures.of_body(answer, None, response.headers)
         request_id = response.headers.get("x-request-id")
-        result = response_of(answer, _NAME, request_id)
+        result = response_of(answer, ChunkReader(_NAME, request_id))
         if result is None:
             raise self._failures.unusable("the answer is no chat completion", request_id=request_id)
         return result

@@ -38,7 +38,7 @@ from llmgine.contracts import (
     fold,
 )
 from llmgine.contracts.codec import decode, encode
-from llmgine.contracts.llm import USAGE_COUNTS, FunctionDefinition, NamedTool
+from llmgine.contracts.llm import FunctionDefinition, NamedTool
 from llmgine.errors import InvalidRequestError, ProviderError
 
 __all__ = ["ProviderSuite"]
@@ -242,5 +242,6 @@ class ProviderSuite(ABC):
         return None
 
 
-def _reported(response: LLMResponse) -> list[str]:
-    return [name for name in USAGE_COUNTS if getattr(response.usage, name) is not None]
+def _reported(response: LLMResponse) -> tuple[bool, bool]:
+    usage = response.usage
+    return usage.input_tokens is not None, usage.output_tokens is not None

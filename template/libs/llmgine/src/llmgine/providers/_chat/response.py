@@ -30,6 +30,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.chat import JsonValue
 from llmgine.providers._chat.shape import Fields, count, fields, items, joined, known, text
+from llmgine.providers._sdk.streams import Reader
 
 __all__ = ["ChunkReader", "response_of"]
 
@@ -256,8 +257,7 @@ def _inner(name: str, value: JsonValue) -> Fields:
     return {f"{name}.{inner}": each for inner, each in fields(value).items()}
 
 
-def response_of(body: Fields, provider: str, request_id: str | None) -> LLMResponse | None:
+def response_of(body: Fields, reader: Reader[Fields]) -> LLMResponse | None:
     """Return a whole answer; nothing where the body holds none."""
-    reader = ChunkReader(provider, request_id)
     chunks = [*reader.read(body), *reader.end()]
     return fold(chunks) if chunks and isinstance(chunks[-1], StreamEnd) else None

@@ -45,7 +45,7 @@ def known(value: Mapping[str, JsonValue], *without: str) -> Fields:
     return {
         name: each
         for name, each in value.items()
-        if name not in without and each is not None and each != []
+        if name not in without and each not in (None, [], {})
     }
 
 

@@ -35,7 +35,7 @@ from llmgine.errors import (
     StreamInterruptedError,
 )
 
-__all__ = ["Failures", "SdkErrors"]
+__all__ = ["Failures", "SdkErrors", "add_headers"]
 
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
@@ -83,7 +83,7 @@ _BY_STATUS: Mapping[int, type[ProviderError]] = {
 _BY_WORDS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
     (
         re.compile(
-            r"prompt is too long|maximum context length|context (?:length|window|size)"
+            r"prompt is too long|context ?(?:length|window|size)"
             r"|input is too long|too many (?:input )?tokens",
             re.IGNORECASE,
         ),
@@ -161,11 +161,14 @@ class Failures:
         if isinstance(error, UnicodeEncodeError):
             return self.refusal(f"text that can't be sent as UTF-8: {error.reason}")
         if isinstance(error, self._sdk.status):
-            return self.of_body(error.body, error.status_code, error.response.headers)
-        if isinstance(error, self._sdk.timeout):
-            return self._made(ProviderTimeoutError, f"no answer in time{_cause(error)}")
-        if isinstance(error, self._sdk.connection):
-            return self._made(ProviderConnectionError, f"no connection{_cause(error)}")
+            body = error.body or error.message
+            return self.of_body(body, error.status_code, error.response.headers)
+        for kinds, kind, what in (
+            (self._sdk.timeout, ProviderTimeoutError, "no answer in time"),
+            (self._sdk.connection, ProviderConnectionError, "no connection"),
+        ):
+            if isinstance(error, kinds):
+                return self._made(kind, f"{what}{_cause(error)}")
         if isinstance(error, self._sdk.api):
             return self.of_body(error.body or error.message)
         return self._made(BadResponseError, f"an answer that can't be read{_named(error)}")
@@ -181,11 +184,7 @@ class Failures:
         error = self._made(_kind(status, code, words), ": ".join(filter(None, (told, words))))
         error.status = status
         error.provider_code = code
-        error.request_id = headers.get("x-request-id") or headers.get("request-id")
-        error.retry_after = _retry_after(headers)
-        wish = headers.get("x-should-retry")
-        if wish in {"true", "false"}:
-            error.retryable = wish == "true"
+        add_headers(error, headers)
         return error
 
     def unusable(self, what: str, *, request_id: str | None = None) -> BadResponseError:
@@ -266,6 +265,15 @@ def _kind(status: int | None, code: str | None, words: str) -> type[ProviderErro
     return _BY_STATUS.get(status, default)
 
 
+def add_headers(error: ProviderError, headers: Mapping[str, str]) -> None:
+    """Note on an error what the answer's headers say of it."""
+    error.request_id = headers.get("x-request-id") or headers.get("request-id")
+    error.retry_after = _retry_after(headers)
+    wish = headers.get("x-should-retry")
+    if wish in {"true", "false"}:
+        error.retryable = wish == "true"
+
+
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that a server asks to wait: given so, in milliseconds, or as a date."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
@@ -287,5 +295,5 @@ def _named(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return what the HTTP client says of a failure, where the SDK only says that it failed."""
-    return "" if error.__cause__ is None else _named(error.__cause__)
+    """Return what lies behind a failure of which the SDK may only say that it is one."""
+    return _named(error if error.__cause__ is None else error.__cause__)
