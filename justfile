@@ -33,7 +33,7 @@ imports:
 
 # Every member asks for the packages that it imports, and for no others (some: by name).
 dependencies:
-    uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri "DEP002=xllamacpp|opentelemetry-exporter-otlp"
+    uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri "DEP002=litellm|xllamacpp|opentelemetry-exporter-otlp"
     uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml -pri DEP002=tzdata
     uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
 
