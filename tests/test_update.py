@@ -110,3 +110,20 @@ def test_edits_and_fixes_merge_and_a_conflict_is_marked_in_the_file(
     assert readme.endswith("A later word.\n")
     assert b"ours.provider:build" in found["settings.toml"]
     assert "docs/later.md" in found
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("first", "second"), [(Answers(), Answers()), *A_TO_B])
+def test_fixes_reach_an_edited_spine_while_answers_change(
+    template_copy: Path, tmp_path: Path, first: Answers, second: Answers
+) -> None:
+    project = Project.copied(template_copy, tmp_path / "project", **first.as_data())
+    edited = "libs/llmgine/README.md"
+    project.edit(edited, "# llmgine\n", "# llmgine, ours\n")
+    _release(template_copy, "v0.2.0")
+    project.update(**second.as_data())
+    assert not project.conflicts()
+    fresh = Project.copied(template_copy, tmp_path / "fresh", **second.as_data()).files()
+    assert fresh[edited].endswith(b"A later word.\n")
+    fresh[edited] = fresh[edited].replace(b"# llmgine\n", b"# llmgine, ours\n", 1)
+    assert project.files() == fresh

@@ -100,11 +100,19 @@ class Project:
 
     @classmethod
     def copied(
-        cls, template: Path, folder: Path, *, version: str = "HEAD", **data: Any
+        cls,
+        template: Path,
+        folder: Path,
+        *,
+        version: str = "HEAD",
+        answers_file: str | None = None,
+        **data: Any,
     ) -> "Project":
         """Render a template's checkout, or a version of it, into a folder, and commit."""
         how: dict[str, Any] = {"defaults": True, "quiet": True, "unsafe": False}
-        run_copy(str(template), folder, data=data, vcs_ref=version, **how)
+        run_copy(
+            str(template), folder, data=data, vcs_ref=version, answers_file=answers_file, **how
+        )
         commit(folder)
         return cls(folder=folder)
 
@@ -163,4 +171,5 @@ class Project:
 
     def commit(self) -> None:
         """Commit all that was changed."""
-        commit(self.folder, "Our work")
+        git(self.folder, "add", "--all")
+        git(self.folder, "commit", "--quiet", "--allow-empty", "--message", "Our work")
