@@ -532,6 +532,28 @@ def test_the_timeout_is_for_the_whole_call(desk: Desk) -> None:
     assert caught.value.partial is not None
 
 
+async def test_calls_and_streams_one_after_the_other_share_a_connection() -> None:
+    message = answer(text("Hello."))
+    async with (
+        LoopbackServer(lambda heard: either(heard, message)) as server,
+        AnthropicProvider(api_key="k", base_url=server.url) as provider,
+    ):
+        for _ in range(3):
+            await fold_stream(provider.stream(REQUEST))
+            await provider.complete(REQUEST)
+    assert server.connections == 1
+
+
+async def test_a_server_that_says_no_more_after_the_end_is_not_waited_for() -> None:
+    async with (
+        LoopbackServer(Reply.events(HELLO, ending="hold")) as server,
+        AnthropicProvider(api_key="k", base_url=server.url) as provider,
+        asyncio.timeout(30),
+    ):
+        assert (await fold_stream(provider.stream(REQUEST))).text == "Hello, you."
+        await server.left.wait()
+
+
 async def read_a_little(provider: AnthropicProvider) -> None:
     async with closing(provider.stream(REQUEST)) as chunks:
         async for chunk in chunks:

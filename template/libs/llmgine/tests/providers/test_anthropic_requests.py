@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmgine.contracts import (
     ChatMessage,
@@ -524,6 +524,7 @@ OPAQUE = st.builds(
 )
 
 
+@settings(max_examples=25)
 @given(parts=st.lists(TEXTS | THOUGHTS | CALLS | OPAQUE, min_size=1, max_size=5))
 def test_what_claude_said_goes_back_as_it_came(desk: Desk, parts: list[Part]) -> None:
     told_apart = [

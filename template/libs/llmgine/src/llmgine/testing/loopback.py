@@ -88,15 +88,17 @@ class LoopbackServer:
 
     Attributes:
         heard: the requests, in order.
+        connections: how many were made.
         left: set once a client has gone away before its answer was over.
     """
 
     def __init__(self, *answers: Answer) -> None:
         self.heard: list[Heard] = []
         self.left = asyncio.Event()
+        self.connections = 0
         self._answers = list(answers)
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._port = 0
 
     @property
@@ -112,13 +114,14 @@ class LoopbackServer:
     async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
-        for connection in self._connections:
+        for connection in self._serving:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.ensure_future(self._serve(reader, writer))
-        self._connections.add(connection)
+        self._serving.add(connection)
+        self.connections += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
@@ -13,6 +14,11 @@ from llmgine.errors import ProviderError
 from llmgine.providers._sdk.errors import Failures
 
 __all__ = ["Reader", "SdkStream", "answered", "relayed"]
+
+_log = logging.getLogger(__name__)
+
+# How long a server may take to end its stream behind the answer's end.
+_DRAIN = 0.25
 
 T = TypeVar("T")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
@@ -98,6 +104,7 @@ async def relayed(
             for chunk in await reading.next():
                 yield reading.noted(chunk)
         reading.check()
+        await reading.drain()
     finally:
         await reading.close()
 
@@ -159,6 +166,20 @@ class _Reading(Generic[ItemT]):
         """Raise if the answer isn't complete."""
         if not self._builder.finished:
             raise self._broken(None)
+
+    async def drain(self) -> None:
+        """Read what stands behind the answer's end, so that the connection can be used again.
+
+        Whatever comes of it, the answer is complete: a connection that can't be kept is closed.
+        """
+        try:
+            async with asyncio.timeout(_DRAIN):
+                while not self._exhausted:
+                    await self._stream.__anext__()
+        except StopAsyncIteration:
+            self._exhausted = True
+        except Exception as error:
+            _log.debug("a connection isn't kept behind its stream: %r", error)
 
     async def close(self) -> None:
         await self._stream.close()
