@@ -1,27 +1,39 @@
-"""What writing an event down costs, against a bare OpenTelemetry span in the same run.
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "llmgine[jsonl,otel]",
+#   "logfire>=5.2,<6",
+#   "structlog>=26.1",
+# ]
+#
+# [tool.uv.sources]
+# llmgine = { path = "../template/libs/llmgine", editable = true }
+# ///
+"""What writing down costs who does it, beside other libraries and a bare OpenTelemetry span.
 
-    python benchmarks/observability.py [--json] [--rounds N]
+    uv run benchmarks/observability.py [--quick] [--rounds N] [--json FILE] [--readme]
 
-The span has eight attributes and goes through a BatchSpanProcessor to an exporter that does
-nothing. The event is an application's own, with as much to say. All cases take turns within each
-round and the best round counts, so that a busy machine changes the ratios little. `caller` is the
-CPU time of the thread that emits, `total` that of all threads until everything is written.
+Everyone has the same eight things to say. All share one environment and one process; they take
+turns, and the best round counts, so that a busy machine changes the ratios little. Counted is the
+CPU time of the thread that emits; what others do behind it is waited for, and every span and line
+is counted: one that is missing is the one thing that fails. The last row compares a command whose
+backend doesn't answer with one whose backend does, in pairs that take turns.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
+import gc
+import logging
 import socket
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import cycle
 from pathlib import Path
 from threading import Thread
 
@@ -36,40 +48,42 @@ from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.observability.console import ConsoleEventHandler
 from llmgine.observability.jsonl import FileEventHandler
 from llmgine.observability.otel import OpenTelemetryEventHandler, Providers, build
-from llmgine.observability.redaction import may_hold_secret
 from llmgine.settings import ConsoleSettings, FileSettings, ObservabilitySettings, OtelSettings
+from observability_peers import EVENTS, PEERS, Case, CountingExporter, bare, batched
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace import TracerProvider
+from peers import version
+from reports import Report, Row, report_on
 
 __all__ = ["main"]
 
-_EVENTS = 2000
-_ATTRIBUTES: dict[str, str | int | float | bool] = {
-    "operation": "chat",
-    "model": "a-model-of-2026",
-    "input_tokens": 812,
-    "output_tokens": 164,
-    "temperature": 0.7,
-    "stream": True,
-    "user": "somebody",
-    "path": "/v1/chat/completions",
-}
+_OURS, _BARE = "llmgine", "bare span"
+_HEALTHY = "healthy backend"
+_PAIRS = 30
+_ROWS = (
+    Row("nobody", "an event that nobody watches", _BARE, 0.02),
+    Row("command", "a command as a span", _BARE, 1.5),
+    Row("metrics", "... with metrics", _BARE, 2.0),
+    Row("all", "... with console and event file", _BARE, 3.0),
+    Row("file", "an event as a line of JSON in a file", _BARE, 0.25),
+    Row("console", "an event as a line on the console", _BARE, 0.3),
+    Row("stuck", "a command while the backend is stuck", _HEALTHY, 1.05),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered(Event):
-    """An application's event, with the same to say as the span."""
+    """An application's event, with the same to say as the others."""
 
-    operation: str
-    model: str
-    input_tokens: int
-    output_tokens: int
-    temperature: float
-    stream: bool
-    user: str
-    path: str
+    operation: str = "chat"
+    model: str = "a-model-of-2026"
+    input_tokens: int = 812
+    output_tokens: int = 164
+    temperature: float = 0.7
+    stream: bool = True
+    user: str = "somebody"
+    path: str = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,120 +93,80 @@ class _Ask(Command[str]):
     name: str = "a name"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One thing to measure.
-
-    Attributes:
-        name: its row.
-        emit: what is called again and again.
-        settle: what waits until all of it is written.
-        limit: the highest total, or for a command the highest for its caller, in bare spans.
-    """
-
-    name: str
-    emit: Callable[[], object]
-    settle: Callable[[], object]
-    limit: float | None = None
+def _client(handlers: Iterable[ObservabilityEventHandler]) -> ObservabilityClient:
+    return ObservabilityClient(handlers, ObservabilitySettings(buffer_size=4 * EVENTS))
 
 
-@dataclass
-class Result:
-    """The best of all rounds, in nanoseconds of CPU for one event."""
-
-    caller: float = float("inf")
-    total: float = float("inf")
-
-
-class _NoExporter(SpanExporter):
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        del spans
-        return SpanExportResult.SUCCESS
-
-
-def _event(user: str = "somebody") -> Answered:
-    return Answered(
-        operation="chat",
-        model="a-model-of-2026",
-        input_tokens=812,
-        output_tokens=164,
-        temperature=0.7,
-        stream=True,
-        user=user,
-        path="/v1/chat/completions",
-    )
-
-
-def _nothing() -> None:
-    pass
-
-
-def _span_case() -> Case:
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(_NoExporter(), max_queue_size=4 * _EVENTS))
-    tracer = provider.get_tracer("benchmark")
-
-    def span() -> None:
-        with tracer.start_as_current_span("chat", attributes=_ATTRIBUTES):
-            pass
-
-    return Case("bare span, 8 attributes", span, provider.force_flush)
-
-
-def _client_case(
-    name: str, handlers: list[ObservabilityEventHandler], limit: float | None = None
-) -> Case:
-    client = ObservabilityClient(handlers, ObservabilitySettings(buffer_size=2 * _EVENTS))
-    event = _event()
-    loop = asyncio.new_event_loop()
-    return Case(
-        name,
-        lambda: client.observe(event),
-        lambda: loop.run_until_complete(client.flush(60)),
-        limit,
-    )
-
-
-def _handler_case(name: str, handler: ObservabilityEventHandler, limit: float) -> Case:
-    event = _event()
-    handler.start()
-    return Case(name, lambda: handler.handle(event), _nothing, limit)
-
-
-def _changing_case(name: str, handler: ObservabilityEventHandler) -> Case:
-    events = cycle([_event(f"somebody else, number {number}") for number in range(3 * _EVENTS)])
-    handler.start()
-    return Case(name, lambda: handler.handle(next(events)), _nothing)
-
-
-def _command_case(
-    name: str,
-    handlers: list[ObservabilityEventHandler],
-    limit: float | None,
-    settle: Callable[[], object] | None = None,
-) -> Case:
-    client = ObservabilityClient(handlers, ObservabilitySettings(buffer_size=4 * _EVENTS))
+def _execute(client: ObservabilityClient) -> Callable[[], object]:
+    """Return what observes a command's start and result."""
     command = _Ask(session_id="a-session")
     started = CommandStartedEvent(command=command, session_id="a-session")
     result = CommandResult(value="an answer", duration=0.1)
     ended = CommandResultEvent(command=command, result=result, session_id="a-session")
-    loop = asyncio.new_event_loop()
 
     def execute() -> None:
         client.observe(started)
         client.observe(ended)
 
-    return Case(name, execute, settle or (lambda: loop.run_until_complete(client.flush(60))), limit)
+    return execute
 
 
-def _otel(*, metrics: bool) -> OpenTelemetryEventHandler:
-    """Return a handler whose spans go the way of the bare span's."""
-    traces = TracerProvider(shutdown_on_exit=False)
-    traces.add_span_processor(BatchSpanProcessor(_NoExporter(), max_queue_size=4 * _EVENTS))
+def _command(
+    row: str, loop: asyncio.AbstractEventLoop, *others: ObservabilityEventHandler, metrics: bool
+) -> Case:
+    """Return a command whose spans go the way of the bare span."""
+    exporter, traces = CountingExporter(), TracerProvider(shutdown_on_exit=False)
+    traces.add_span_processor(batched(exporter))
     meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
-    return OpenTelemetryEventHandler(
-        OtelSettings(metrics=metrics), Providers(traces=traces, metrics=meters)
-    )
+    settings, providers = OtelSettings(metrics=metrics), Providers(traces=traces, metrics=meters)
+    client = _client([OpenTelemetryEventHandler(settings, providers), *others])
+
+    def settle() -> None:
+        loop.run_until_complete(client.flush(60))
+        traces.force_flush()
+
+    return Case(row, _OURS, _execute(client), lambda: exporter.count, settle)
+
+
+def _ours(folder: Path, stack: ExitStack) -> list[Case]:
+    loop = asyncio.new_event_loop()
+    stack.callback(loop.close)
+    devnull = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - the stack's
+    stack.enter_context(devnull)
+
+    def console() -> ConsoleEventHandler:
+        return ConsoleEventHandler(ConsoleSettings(colour="always"), devnull)
+
+    event, nobody, path = Answered(), _client([]), folder / "events.jsonl"
+    written, shown = FileEventHandler(FileSettings(path=path)), console()
+    written.start()
+    both = [console(), FileEventHandler(FileSettings(path=folder / "all.jsonl"))]
+    return [
+        Case("nobody", _OURS, lambda: nobody.observe(event)),
+        _command("command", loop, metrics=False),
+        _command("metrics", loop, metrics=True),
+        _command("all", loop, *both, metrics=True),
+        Case("file", _OURS, lambda: written.handle(event), lambda: path.read_bytes().count(b"\n")),
+        Case("console", _OURS, lambda: shown.handle(event)),
+    ]
+
+
+def _measure_once(case: Case, events: int) -> float:
+    """Do it so often, and return the nanoseconds of one; what runs behind is waited for."""
+    emit = case.emit
+    gc.disable()
+    began = time.thread_time_ns()
+    for _ in range(events):
+        emit()
+    took = (time.thread_time_ns() - began) / events
+    gc.enable()
+    case.settle()
+    case.done += events
+    case.best = min(case.best, took)
+    return took
+
+
+# -- A backend that is stuck
 
 
 class _Receiver(BaseHTTPRequestHandler):
@@ -208,98 +182,120 @@ class _Receiver(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _sending(port: int) -> OpenTelemetryEventHandler:
+def _sending(port: int, stack: ExitStack) -> ObservabilityClient:
     endpoint = f"http://127.0.0.1:{port}"
-    return build(OtelSettings(endpoint=endpoint, metrics=False, logs=False, delay=60.0))
+    client = _client([build(OtelSettings(endpoint=endpoint, metrics=False, logs=False))])
+    stack.callback(client.close, 0.1)
+    return client
 
 
-def _backend_cases(stack: ExitStack) -> list[Case]:
-    """Return the same with a backend on loopback, and with one that never answers."""
-    healthy = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Receiver))
-    Thread(target=healthy.serve_forever, daemon=True).start()
-    stack.callback(healthy.shutdown)
-    stuck = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    port: int = stuck.getsockname()[1]
-    return [
-        _command_case("... to a live backend", [_sending(healthy.server_port)], None),
-        _command_case("... to a stuck one", [_sending(port)], None, _nothing),
-    ]
+def _backends(stack: ExitStack) -> tuple[Case, Case]:
+    """Return a command with a backend on loopback, and one with a backend that never answers."""
+    server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), _Receiver))
+    Thread(target=server.serve_forever, daemon=True).start()
+    stack.callback(server.shutdown)
+    mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    healthy, stuck = _sending(server.server_port, stack), _sending(mute.getsockname()[1], stack)
+    loop = asyncio.new_event_loop()
+    stack.callback(loop.close)
+
+    def settle() -> None:
+        loop.run_until_complete(healthy.flush(60))
+
+    return (
+        Case("stuck", "healthy", _execute(healthy), settle=settle),
+        Case("stuck", "stuck", _execute(stuck)),
+    )
 
 
-def _cases(folder: Path) -> list[Case]:
-    devnull = Path("/dev/null").open("w", encoding="utf-8")  # noqa: SIM115 - until the end
-
-    def console() -> ConsoleEventHandler:
-        return ConsoleEventHandler(ConsoleSettings(colour="always"), devnull)
-
-    def file(name: str) -> FileEventHandler:
-        return FileEventHandler(FileSettings(path=folder / name))
-
-    text = "\n".join(str(value) for value in _ATTRIBUTES.values())
-    return [
-        _span_case(),
-        Case("build the event", _event, _nothing),
-        Case("search for secrets", lambda: may_hold_secret(text), _nothing, 0.15),
-        _client_case("client, no handler", [], 0.02),
-        _handler_case("event file: a line", file("line.jsonl"), 0.25),
-        _changing_case("... with new texts", file("new.jsonl")),
-        _handler_case("console: a line", console(), 0.3),
-        _client_case("client + event file", [file("one.jsonl")]),
-        _client_case("client + console", [console()]),
-        _client_case("client + both", [console(), file("two.jsonl")]),
-        _command_case("OpenTelemetry: a command", [_otel(metrics=False)], 1.5),
-        _command_case("... with metrics", [_otel(metrics=True)], 2.0),
-        _command_case(
-            "... with console and file",
-            [_otel(metrics=True), console(), file("three.jsonl")],
-            3.0,
-        ),
-    ]
-
-
-def _measure(case: Case, result: Result) -> None:
-    emit = case.emit
-    total, caller = time.process_time_ns(), time.thread_time_ns()
-    for _ in range(_EVENTS):
-        emit()
-    result.caller = min(result.caller, (time.thread_time_ns() - caller) / _EVENTS)
-    case.settle()
-    result.total = min(result.total, (time.process_time_ns() - total) / _EVENTS)
-
-
-def main() -> None:
-    """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--rounds", type=int, default=15, help="how often each case runs")
-    options = parser.parse_args()
+def _pairs(events: int, pairs: int) -> list[float]:
+    """Return the ratios of pairs, in order; in every other one the stuck backend comes first."""
+    ratios: list[float] = []
+    logging.getLogger("llmgine.observability").disabled = True  # what is lost is meant to be
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
-        cases = _cases(Path(folder)) + _backend_cases(stack)
-        results = [Result() for _ in cases]
-        for _ in range(options.rounds):
-            for case, result in zip(cases, results, strict=True):
-                _measure(case, result)
-    floor = results[0]
-    rows = [
-        {
-            "case": case.name,
-            "caller_ns": round(result.caller),
-            "caller": round(result.caller / floor.caller, 3),
-            "total_ns": round(result.total),
-            "total": round(result.total / floor.caller, 3),
-            "limit": case.limit,
-        }
-        for case, result in zip(cases, results, strict=True)
+        healthy, stuck = _backends(stack)
+        for number in range(-2, pairs):  # two to warm up, and to fill the stuck one's queue
+            order = (healthy, stuck) if number % 2 else (stuck, healthy)
+            took = {case.name: _measure_once(case, events) for case in order}
+            if number >= 0:
+                ratios.append(took["stuck"] / took["healthy"])
+    return sorted(ratios)
+
+
+def _interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Return where the median is with 95 per cent confidence, by the order of the values."""
+    count = len(ratios)
+    low = max(0, int((count - 1.96 * count**0.5) / 2))
+    return ratios[low], ratios[count - 1 - low]
+
+
+# -- The report
+
+
+def _figures(cases: Iterable[Case], floor: float) -> dict[tuple[str, str], float]:
+    return {(case.row, case.name): case.best / floor for case in cases}
+
+
+def _wrong(cases: Iterable[Case]) -> list[str]:
+    return [
+        f"{case.row}, {case.name}: {case.delivered()} came through, {case.done} were expected"
+        for case in cases
+        if case.delivered is not None and case.delivered() != case.done
     ]
-    if options.json:
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
-        return
-    sys.stdout.write(f"{'case':26}{'caller':>9}{'total':>9}{'limit':>7}   in bare spans\n")
-    for row in rows:
-        limit = "" if row["limit"] is None else row["limit"]
-        sys.stdout.write(f"{row['case']:26}{row['caller']:9.3f}{row['total']:9.3f}{limit:>7}\n")
+
+
+def _notes(
+    rounds: int, floor: float, ratios: Sequence[float], versions: Mapping[str, str | None]
+) -> list[str]:
+    low, high = _interval(ratios)
+    found = ", ".join(f"{name} {number}" for name, number in versions.items() if number)
+    missing = ", ".join(name for name, number in versions.items() if not number)
+    notes = [
+        f"CPU time of the emitting thread; best of {rounds} rounds, taking turns, in one process.",
+        f"A bare span, with 8 attributes, through the batch processor: {floor / 1000:.1f} us.",
+        f"Stuck: the median of {len(ratios)} pairs, between {low:.2f} and {high:.2f} (95 %).",
+    ]
+    if found:
+        notes.append(f"Beside it: {found}, and Python's own logging, writing JSON.")
+    if missing:
+        notes.append(f"Not installed, so not measured: {missing}.")
+    return notes
+
+
+async def _measure(rounds: int, quick: bool) -> Report:
+    return await asyncio.to_thread(_measure_all, rounds, quick)
+
+
+def _measure_all(rounds: int, quick: bool) -> Report:
+    events, pairs = (20, 4) if quick else (EVENTS, _PAIRS)
+    versions = {name: version(name) for name in PEERS if name != "logging"}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        cases = [bare(), *_ours(folder, stack)]
+        for name, cases_of in PEERS.items():
+            if versions.get(name, "") is not None:
+                cases += cases_of(folder)
+        for _ in range(rounds):
+            for case in cases:
+                _measure_once(case, events)
+        wrong = _wrong(cases)
+    floor, ratios = cases[0].best, _pairs(events, pairs)
+    figures = _figures(cases, floor) | {("stuck", _OURS): statistics.median(ratios)}
+    return Report(
+        rows=_ROWS,
+        names=[_OURS, _BARE, *(name for name in PEERS if versions.get(name, "") is not None)],
+        own=[_OURS],
+        figures=figures,
+        notes=_notes(rounds, floor, ratios, versions),
+        wrong=wrong,
+    )
+
+
+def main() -> int:
+    """Measure, and print a table; return 1 if something was lost."""
+    summary = __doc__.partition("\n")[0] if __doc__ else ""
+    return report_on("observability", summary, 20, _measure)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

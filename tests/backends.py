@@ -48,7 +48,7 @@ class Running:
         """What it has printed so far."""
         return self._printed.read_text("utf-8")
 
-    def until(self, look: Callable[[], T | None], patience: float = 60.0) -> T:
+    def until(self, look: Callable[[], T | None], patience: float = 120.0) -> T:
         """Look again and again until there is something to be seen."""
         deadline = time.monotonic() + patience
         while (found := look()) is None:

@@ -75,7 +75,21 @@ def test_a_quick_run_of_the_tools_finds_every_answer(tmp_path: Path) -> None:
     assert report["wrong"] == []
 
 
-@pytest.mark.parametrize(("name", "rows"), [("bus", 11), ("tools", 7), ("context", 5)])
+def test_a_quick_run_of_what_writes_down_finds_every_span_and_line(tmp_path: Path) -> None:
+    printed, report = quick_run("observability", tmp_path)
+    rows = {row["key"]: row for row in report["rows"]}
+    assert list(rows) == ["nobody", "command", "metrics", "all", "file", "console", "stuck"]
+    assert all(row["title"] in printed for row in report["rows"])
+    assert all(row["figures"]["llmgine"] >= 0 for row in report["rows"])
+    assert rows["command"]["figures"]["bare span"] == 1
+    assert rows["file"]["figures"]["logging"] > 0
+    assert re.search(r"^Stuck: the median of 4 pairs", printed, re.MULTILINE)
+    assert report["wrong"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("bus", 11), ("tools", 7), ("context", 5), ("observability", 7)]
+)
 def test_the_readme_shows_the_rows_that_are_measured(name: str, rows: int) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     mark = f"benchmarks:{name}"

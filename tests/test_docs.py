@@ -16,7 +16,7 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).exists()]
 
 
-@pytest.mark.parametrize("name", ["bus", "tools", "context"])
+@pytest.mark.parametrize("name", ["bus", "tools", "context", "observability"])
 def test_the_benchmarks_have_their_place_in_the_readme(name: str) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     assert re.search(rf"<!-- benchmarks:{name} -->.*<!-- /benchmarks:{name} -->", readme, re.DOTALL)

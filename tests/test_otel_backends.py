@@ -39,7 +39,7 @@ def tree(spans: list[tuple[str, str, str | None]]) -> dict[str, set[str | None]]
     return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_oteltap_over_http(tmp_path: Path) -> None:
     port = free_port()
 
@@ -63,7 +63,7 @@ def test_oteltap_over_http(tmp_path: Path) -> None:
     assert [bodies[0], bodies[-1]] == ["SessionStartEvent", "SessionEndEvent"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_rotel_over_grpc(tmp_path: Path) -> None:
     port = free_port()
     agent = "import os, rotel, sys; os.execv(rotel.__path__[0] + '/rotel-agent', sys.argv[1:])"
