@@ -438,7 +438,7 @@ async def test_a_hanging_thread_is_abandoned_counted_and_replaced(hold: Hold) ->
     settings = ToolSettings(threads=1, abandoned_threads=2)
     async with ToolManager("s", settings=settings) as tools:
         tools.register_tool(quick)
-        tools.register_tool(hold, timeout=0.01)
+        tools.register_tool(hold, timeout=0.5)  # long enough to begin
         result = await tools.execute_tool_call(called("Hold"))
         assert (result.error_code, tools.abandoned) == ("timeout", 1)
         assert (await tools.execute_tool_call(called(quick))).content == "quick"

@@ -151,8 +151,6 @@ EXECUTORS = Room(
         {
             "approvals",
             "arguments",
-            "docstrings",
-            "driving",
             "mcp",
             "parameters",
             "results",

@@ -18,8 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
-from llmgine.tools.docstrings import Described
-from llmgine.tools.parameters import Parameter, ToolContext
+from llmgine.tools.parameters import Described, Parameter, ToolContext
 from llmgine.tools.schema import JsonSchema, strict_form, tidied, without_defaults
 
 __all__ = ["Arguments", "GivenArguments"]

@@ -26,10 +26,9 @@ from llmgine.contracts.publishing import tell_surely
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.approvals import Answer, Approvals
-from llmgine.tools.driving import Failed
 from llmgine.tools.parameters import ToolContext
 from llmgine.tools.results import failure, success
-from llmgine.tools.running import Runner
+from llmgine.tools.running import Failed, Runner
 from llmgine.tools.tool import NeedsApproval, Shared, Tool, given, handed_out, made
 
 __all__ = ["ToolManager", "build"]

@@ -1,11 +1,17 @@
-"""Running a tool's function: in a thread or on the loop, within its limit, whatever it does."""
+"""Running a tool's function: in a thread or on the loop, within its limit, whatever it does.
+
+A coroutine runs in a task of its own. In its caller's it would be cheaper, but `asyncio.timeout`
+and task groups cancel the task they were entered in: those of a coroutine that is left behind
+would one day cancel a caller who has long gone on to something else.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import math
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +23,17 @@ from weakref import WeakValueDictionary
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
 from llmgine.settings import ToolSettings
-from llmgine.tools.driving import Failed, limited
 
-__all__ = ["Runner"]
+__all__ = ["Failed", "Runner"]
 
 Bound: TypeAlias = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What a tool raised; as a value, since some exceptions can't cross threads and tasks."""
+
+    error: BaseException
 
 
 @dataclass(slots=True)
@@ -110,7 +122,7 @@ class Runner:
         steps = value if inspect.iscoroutine(value) else _steps(value)
         left = limit - (monotonic() - started)
         try:
-            return await limited(steps, left, self._settings.cancel_grace, self._stuck)
+            return await _limited(steps, left, self._settings.cancel_grace, self._stuck)
         except TimeoutError:
             _late(limit)
 
@@ -143,3 +155,59 @@ def _called(begun: Lock, function: Bound) -> object | Failed:
 
 async def _steps(awaitable: Awaitable[object]) -> object:
     return await awaitable
+
+
+async def _limited(
+    steps: Coroutine[object, None, object],
+    seconds: float,
+    grace: float,
+    stuck: set[asyncio.Task[object]],
+) -> object | Failed:
+    """Return how a coroutine ends, or cancel it; where that doesn't end it, leave it behind.
+
+    Args:
+        steps: the coroutine.
+        seconds: its limit.
+        grace: how long it may ignore its cancellation.
+        stuck: where its task is kept once it is left behind.
+
+    Raises:
+        TimeoutError: it ran past its limit.
+        CancelledError: the caller was cancelled.
+    """
+    task = _begun(_contained(steps))
+    try:
+        if not task.done():
+            await asyncio.wait((task,), timeout=None if seconds == math.inf else seconds)
+        if task.done():
+            return task.result()
+    finally:
+        if not task.done():
+            await _end(task, grace, stuck)
+    raise TimeoutError
+
+
+def _begun(steps: Coroutine[object, None, object]) -> asyncio.Task[object]:
+    """Return the task of a coroutine, which has taken its first step where Python offers that."""
+    if sys.version_info < (3, 12):
+        return asyncio.create_task(steps)
+    return asyncio.Task(steps, loop=asyncio.get_running_loop(), eager_start=True)
+
+
+async def _contained(steps: Coroutine[object, None, object]) -> object | Failed:
+    try:
+        return await steps
+    except KeyboardInterrupt:
+        raise  # somebody wants the process to end
+    except BaseException as error:
+        return Failed(error)
+
+
+async def _end(task: asyncio.Task[object], grace: float, stuck: set[asyncio.Task[object]]) -> None:
+    task.cancel()
+    try:
+        await asyncio.wait((task,), timeout=grace)
+    finally:
+        if not task.done():
+            stuck.add(task)
+            task.add_done_callback(stuck.discard)

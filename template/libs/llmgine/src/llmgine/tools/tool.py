@@ -16,8 +16,7 @@ from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments, GivenArguments
-from llmgine.tools.docstrings import described
-from llmgine.tools.parameters import ToolContext, parameters_of
+from llmgine.tools.parameters import ToolContext, described, parameters_of
 
 __all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made"]
 
