@@ -3,7 +3,7 @@
 set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
 
 # The tests that projects receive.
-shipped := "template/libs template/apps template/tests/test_docs.py"
+shipped := "template/libs template/apps template/tests/test_docs.py template/tests/test_guides.py"
 
 # List the recipes.
 default:
@@ -36,6 +36,7 @@ dependencies:
     uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri "DEP002=litellm|xllamacpp|opentelemetry-exporter-otlp"
     uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml -pri DEP002=tzdata
     uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
+    uv run deptry template/apps/mcp_server/src --config template/apps/mcp_server/pyproject.toml
 
 # The short tests; arguments go to pytest.
 test *arguments:

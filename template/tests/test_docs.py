@@ -6,15 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from llmgine.bootstrap import ApplicationConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SETTING = re.compile(r"^```toml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # The sections of one page on how to write a part, each with the part and its tests.
 PARTS = ("A tool", "A context store", "A handler")
 # Pages whose examples are a program; what an answer leaves out has no page.
 PROGRAMS = [
     page
-    for page in ("concepts", "observability", "providers", "resilience")
+    for page in ("concepts", "mcp", "observability", "providers", "resilience")
     if (DOCS / f"{page}.md").exists()
 ]
 SETTINGS = """[pytest]
@@ -38,6 +40,14 @@ def test_the_examples_of_a_page_are_one_program_that_runs(tmp_path: Path, page: 
     program = tmp_path / f"{page}.py"
     program.write_text("\n".join(examples(page)), "utf-8")
     subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=50)  # noqa: S603
+
+
+def test_the_settings_that_pages_show_are_settings(tmp_path: Path) -> None:
+    for page in DOCS.glob("*.md"):
+        for shown in SETTING.findall(page.read_text("utf-8")):
+            file = tmp_path / "settings.toml"
+            file.write_text(shown, "utf-8")
+            ApplicationConfig(settings_file=file)
 
 
 @pytest.mark.parametrize("part", PARTS)

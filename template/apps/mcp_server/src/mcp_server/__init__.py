@@ -1,0 +1,3 @@
+"""The project's tools, offered over the Model Context Protocol."""
+
+__all__: list[str] = []
