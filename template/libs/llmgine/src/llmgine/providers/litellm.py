@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Protocol, Self
 
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
@@ -24,6 +24,7 @@ from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
 from llmgine.providers._chat.shape import Fields, fields, items, known, text
+from llmgine.providers._sdk.closing import Closable
 from llmgine.providers._sdk.errors import Failures, SdkErrors, add_headers
 from llmgine.providers._sdk.options import (
     checked_options,
@@ -77,7 +78,7 @@ class _Wrapper(Protocol):
     async def aclose(self) -> None: ...
 
 
-class LiteLLMProvider:
+class LiteLLMProvider(Closable):
     """Asks a model through LiteLLM, which knows some hundred providers by name.
 
         async with LiteLLMProvider("gemini/gemini-3-flash") as provider: ...
@@ -145,15 +146,6 @@ class LiteLLMProvider:
         """
         await self._loaded()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close LiteLLM's connections."""
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close LiteLLM's connections, which all its callers in the process share."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator
-from types import TracebackType
-from typing import Self
 
 from httpx2 import AsyncClient, Response, Timeout
 from openai import (
@@ -24,6 +22,7 @@ from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
 from llmgine.providers._chat.shape import fields
+from llmgine.providers._sdk.closing import Closable
 from llmgine.providers._sdk.errors import Failures, SdkErrors
 from llmgine.providers._sdk.options import (
     checked_options,
@@ -58,7 +57,7 @@ _ERRORS = SdkErrors(
 )
 
 
-class OpenAIProvider:
+class OpenAIProvider(Closable):
     """Asks OpenAI, or a server that speaks its chat completions, through the official SDK.
 
         async with OpenAIProvider(api_key=key) as provider: ...
@@ -133,19 +132,6 @@ class OpenAIProvider:
     def capabilities(self) -> ProviderCapabilities:
         """Everything; a model that can't do a thing is refused by the server."""
         return ProviderCapabilities()
-
-    async def __aenter__(self) -> Self:
-        """Return the provider."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.aclose()
 
     async def aclose(self) -> None:
         """Close the connections."""

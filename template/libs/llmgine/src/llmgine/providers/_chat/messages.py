@@ -124,28 +124,38 @@ class MessageWriter:
 
     def _media(self, part: MediaPart) -> Wire:
         extra = self._extra(part.provider_data)
-        if part.kind == "image" and part.file_id is None:
-            detail = {"detail": extra.pop("detail")} if "detail" in extra else {}
-            image: Wire = {"url": part.url or self._data_url(part), **detail}
-            return {"type": "image_url", "image_url": image, **extra}
-        if part.kind == "document" and part.url is None:
-            return {"type": "file", "file": self._file(part), **extra}
-        if part.kind == "audio" and part.data is not None:
-            return {"type": "input_audio", "input_audio": self._sound(part), **extra}
-        given = "data" if part.data is not None else "url" if part.url else "file_id"
-        raise self._refusal(f"messages: chat completions don't take {part.kind} by {given}")
+        writers = {"image": self._image, "document": self._document, "audio": self._audio}
+        writer = writers.get(part.kind)
+        wire = None if writer is None else writer(part, extra)
+        if wire is None:
+            given = "data" if part.data is not None else "url" if part.url else "file_id"
+            raise self._refusal(f"messages: chat completions don't take {part.kind} by {given}")
+        return {**wire, **extra}
 
-    def _file(self, part: MediaPart) -> Wire:
+    def _image(self, part: MediaPart, extra: Wire) -> Wire | None:
         if part.file_id is not None:
-            return {"file_id": part.file_id}
-        return {"filename": part.name or "document.pdf", "file_data": self._data_url(part)}
+            return None
+        detail = {"detail": extra.pop("detail")} if "detail" in extra else {}
+        url = part.url or self._data_url(part)
+        return {"type": "image_url", "image_url": {"url": url, **detail}}
 
-    def _sound(self, part: MediaPart) -> Wire:
+    def _document(self, part: MediaPart, _: Wire) -> Wire | None:
+        if part.url is not None:
+            return None
+        file: Wire = {"file_id": part.file_id}
+        if part.file_id is None:
+            file = {"filename": part.name or "document.pdf", "file_data": self._data_url(part)}
+        return {"type": "file", "file": file}
+
+    def _audio(self, part: MediaPart, _: Wire) -> Wire | None:
+        if part.data is None:
+            return None
         kind = _AUDIO.get(part.media_type or "")
         if kind is None:
             found = part.media_type
             raise self._refusal(f"messages: expected audio/mpeg or audio/wav, found {found!r}")
-        return {"data": b64encode(part.data or b"").decode(), "format": kind}
+        sound: Wire = {"data": b64encode(part.data).decode(), "format": kind}
+        return {"type": "input_audio", "input_audio": sound}
 
     def _data_url(self, part: MediaPart) -> str:
         if part.media_type is None:

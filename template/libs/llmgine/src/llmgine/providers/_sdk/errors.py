@@ -255,14 +255,15 @@ def _kind(status: int | None, code: str | None, words: str) -> type[ProviderErro
         return _BY_CODE[code]
     if status is None and code is not None and code.isdecimal():
         status = int(code)  # some servers send the status as the code of an error in a stream
-    if status is None or status < _SERVER_ERRORS:
-        for pattern, kind in _BY_WORDS:
-            if pattern.search(words):
-                return kind
     if status is None:
-        return ProviderServerError
-    default = ProviderServerError if status >= _SERVER_ERRORS else InvalidRequestError
-    return _BY_STATUS.get(status, default)
+        return _worded(words) or ProviderServerError
+    if status >= _SERVER_ERRORS:
+        return _BY_STATUS.get(status, ProviderServerError)
+    return _worded(words) or _BY_STATUS.get(status, InvalidRequestError)
+
+
+def _worded(words: str) -> type[ProviderError] | None:
+    return next((kind for pattern, kind in _BY_WORDS if pattern.search(words)), None)
 
 
 def add_headers(error: ProviderError, headers: Mapping[str, str]) -> None:
