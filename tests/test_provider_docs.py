@@ -54,6 +54,19 @@ def test_the_options_of_the_page_are_those_of_the_provider(name: str) -> None:
     assert set(known) == documented_options()[name]
 
 
+@pytest.mark.parametrize("name", ["anthropic", "openai"])
+async def test_the_models_of_the_page_are_those_that_are_asked(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"{name.upper()}_API_KEY", "k")
+    build = vars(import_module(f"llmgine.providers.{name}"))["build"]
+    async with LoopbackServer(Reply(status=500)) as server:
+        settings = ProviderSettings(name=name, options={"base_url": server.url})
+        async with build(settings) as provider:
+            assert await is_taken(provider, ASKED)
+    assert f"`{name}` asks `{server.heard[0].json()['model']}`" in PAGE
+
+
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
 def test_the_settings_of_the_page_can_be_read(tmp_path: Path, example: str) -> None:
     (tmp_path / "settings.toml").write_text(example, "utf-8")

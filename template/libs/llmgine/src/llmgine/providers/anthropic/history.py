@@ -100,6 +100,7 @@ def _parsed(arguments: str) -> JsonObject | None:
         return {}  # some providers say so for a tool without parameters
     try:
         value: JsonValue = json.loads(arguments, parse_float=_finite, parse_constant=_finite)
+        json.dumps(value, ensure_ascii=False).encode()  # half a character can't be sent on
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
