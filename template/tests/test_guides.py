@@ -27,12 +27,18 @@ for name, value in ("LLMGINE_CASSETTES", "record"), ("LLMGINE_PROVIDER__NAME", "
 """
 
 
+def needs(page: str) -> pytest.MarkDecorator:
+    absent = not (DOCS / f"{page}.md").exists()
+    return pytest.mark.skipif(absent, reason="not part of this project")
+
+
 def examples(page: str) -> list[str]:
     found = EXAMPLE.findall((DOCS / f"{page}.md").read_text("utf-8"))
     assert found, f"{page}.md: no example"
     return found
 
 
+@needs("testing")
 def test_the_tests_of_the_guide_are_recorded_and_then_answered_from_there(tmp_path: Path) -> None:
     conftest, *rest = examples("testing")
     (tmp_path / "pytest.ini").write_text(SETTINGS, "utf-8")
@@ -56,7 +62,7 @@ def test_the_tests_of_the_guide_are_recorded_and_then_answered_from_there(tmp_pa
     ]
 
 
-@pytest.mark.skipif(not (DOCS / "budgets.md").exists(), reason="not part of this project")
+@needs("budgets")
 def test_the_examples_about_budgets_are_one_program_that_runs(tmp_path: Path) -> None:
     program = tmp_path / "budgets.py"
     program.write_text("\n".join(examples("budgets")), "utf-8")

@@ -517,7 +517,7 @@ import pytest
 from llmgine.contracts import ChatMessage, LLMRequest
 from llmgine.providers.scripted import ScriptedProvider
 
-pytest_plugins = ["llmgine.testing.fixtures"]
+pytest_plugins = ["llmgine.testing.cassettes", "llmgine.testing.fixtures"]
 
 
 def make():

@@ -117,12 +117,12 @@ PROVIDERS = Room(
 RETRY = Room(
     setting="retry.enabled",
     package="llmgine.providers",
-    answers={"retrying": "provider: openai"},
+    answers={"retrying": "extras: resilience"},
 )
 FALLBACK = Room(
     setting="provider.fallback",
     package="llmgine.providers",
-    answers={"fallback": "provider: openai"},
+    answers={"fallback": "extras: resilience"},
 )
 # Around every handler of the bus, by file, the outermost first.
 MIDDLEWARE = {

@@ -1,5 +1,14 @@
 """Recording what a model answered, so that tests ask it only once.
 
+In the `conftest.py` of a folder of tests:
+
+    from llmgine.testing.cassettes import cassette
+    from llmgine.testing.fixtures import start_app
+
+    __all__ = ["cassette", "start_app"]
+
+Then a test asks for the provider that was recorded:
+
     async def test_greeting(cassette: Cassettes, start_app: StartApp) -> None:
         provider = await cassette()
         app = await start_app(provider=provider, setup=register)
@@ -29,6 +38,9 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+import pytest_asyncio
+
 from llmgine.bootstrap import ApplicationConfig
 from llmgine.bootstrap.wiring import Maker
 from llmgine.contracts import LLMChunk, LLMProvider, LLMRequest, LLMResponse
@@ -47,7 +59,7 @@ from llmgine.testing._interactions import (
 )
 from llmgine.testing.recording import RecordingPublisher
 
-__all__ = ["VARIABLE", "CassettePlayer", "CassetteRecorder", "Cassettes"]
+__all__ = ["VARIABLE", "CassettePlayer", "CassetteRecorder", "Cassettes", "cassette"]
 
 VARIABLE = "LLMGINE_CASSETTES"
 """The environment variable that says whether to `record` or, by default, to `replay`."""
@@ -353,3 +365,15 @@ def _file_name(test: str) -> str:
     if name == test:
         return name
     return f"{name}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"
+
+
+@pytest_asyncio.fixture
+async def cassette(request: pytest.FixtureRequest) -> AsyncGenerator[Cassettes, None]:
+    """A function that returns a provider which answers from a cassette beside the test.
+
+    `LLMGINE_CASSETTES=record pytest` records it anew: see this module.
+    """
+    folder = request.path.parent / "cassettes" / request.path.stem
+    test = request.node.nodeid.partition("::")[2]
+    async with AsyncExitStack() as stack:
+        yield Cassettes(folder, test, stack)

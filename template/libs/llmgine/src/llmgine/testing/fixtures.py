@@ -2,9 +2,9 @@
 
 In the `conftest.py` of a folder of tests:
 
-    from llmgine.testing.fixtures import bus, cassette, start_app
+    from llmgine.testing.fixtures import bus, start_app
 
-    __all__ = ["bus", "cassette", "start_app"]
+    __all__ = ["bus", "start_app"]
 
 (or, in the one at the very top, `pytest_plugins = ["llmgine.testing.fixtures"]`).
 Then a test asks for what it needs:
@@ -23,7 +23,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack
 from typing import Protocol, TypedDict, Unpack
 
-import pytest
 import pytest_asyncio
 
 from llmgine.bootstrap import ApplicationBootstrap, ApplicationConfig
@@ -31,9 +30,8 @@ from llmgine.bus import MessageBus
 from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.settings import BusSettings
-from llmgine.testing.cassettes import Cassettes
 
-__all__ = ["StartApp", "bus", "cassette", "quiet_config", "start_app"]
+__all__ = ["StartApp", "bus", "quiet_config", "start_app"]
 
 _DRAIN = 2.0
 
@@ -96,15 +94,3 @@ async def start_app(bus: MessageBus) -> AsyncGenerator[StartApp, None]:
             return await stack.enter_async_context(app)
 
         yield start
-
-
-@pytest_asyncio.fixture
-async def cassette(request: pytest.FixtureRequest) -> AsyncGenerator[Cassettes, None]:
-    """A function that returns a provider which answers from a cassette beside the test.
-
-    `LLMGINE_CASSETTES=record pytest` records it anew: see `llmgine.testing.cassettes`.
-    """
-    folder = request.path.parent / "cassettes" / request.path.stem
-    test = request.node.nodeid.partition("::")[2]
-    async with AsyncExitStack() as stack:
-        yield Cassettes(folder, test, stack)
