@@ -37,7 +37,7 @@ def examples(page: str, section: str = "") -> list[str]:
 
 @pytest.mark.parametrize("page", PROGRAMS)
 def test_the_examples_of_a_page_are_one_program_that_runs(tmp_path: Path, page: str) -> None:
-    program = tmp_path / f"{page}.py"
+    program = tmp_path / f"page_{page}.py"  # `mcp.py` would hide a package
     program.write_text("\n".join(examples(page)), "utf-8")
     subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=50)  # noqa: S603
 
