@@ -523,11 +523,10 @@ def test_an_error_event_keeps_its_code(desk: Desk) -> None:
 
 
 def test_the_timeout_is_for_the_whole_call(desk: Desk) -> None:
-    request = LLMRequest(messages=REQUEST.messages, timeout=0.2)
-    silent = Reply(ending="hold")
-    with pytest.raises(ProviderTimeoutError, match=r"0\.2 s"):
-        desk.whole(silent, request)
-    with pytest.raises(ProviderTimeoutError, match=r"0\.2 s") as caught:
+    with pytest.raises(ProviderTimeoutError, match=r"0\.1 s"):
+        desk.whole(Reply(ending="hold"), LLMRequest(messages=REQUEST.messages, timeout=0.1))
+    request = LLMRequest(messages=REQUEST.messages, timeout=2.0)
+    with pytest.raises(ProviderTimeoutError, match="2 s") as caught:
         desk.streamed(Reply.events(HELLO[:4], ending="hold"), request)
     assert caught.value.partial is not None
 
@@ -552,6 +551,17 @@ async def test_a_server_that_says_no_more_after_the_end_is_not_waited_for() -> N
     ):
         assert (await fold_stream(provider.stream(REQUEST))).text == "Hello, you."
         await server.left.wait()
+
+
+async def test_a_server_that_falls_silent_is_given_up_on() -> None:
+    async with (
+        LoopbackServer(Reply.events(HELLO[:4], ending="hold")) as server,
+        AnthropicProvider(api_key="k", base_url=server.url, read_timeout=2.0) as provider,
+    ):
+        with pytest.raises(StreamInterruptedError) as caught:
+            await fold_stream(provider.stream(REQUEST))
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
 
 
 async def read_a_little(provider: AnthropicProvider) -> None:
@@ -676,6 +686,20 @@ async def test_a_server_of_ones_own_needs_no_key() -> None:
         AnthropicProvider(base_url=server.url) as provider,
     ):
         assert (await provider.complete(REQUEST)).text == "Hello."
+
+
+async def test_credentials_of_the_sdks_own_that_fail_are_no_bad_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("ANTHROPIC_FEDERATION_RULE_ID", "rule")
+    monkeypatch.setenv("ANTHROPIC_ORGANIZATION_ID", "organization")
+    async with (
+        LoopbackServer(Reply.json({})) as server,
+        AnthropicProvider(base_url=server.url) as provider,
+    ):
+        with pytest.raises(AuthenticationError, match="missing"):
+            await provider.complete(REQUEST)
 
 
 async def test_a_token_stands_in_for_a_key(monkeypatch: pytest.MonkeyPatch) -> None:

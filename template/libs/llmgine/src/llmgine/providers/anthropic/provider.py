@@ -17,12 +17,13 @@ from anthropic import (
     AsyncAnthropic,
     AsyncAPIResponse,
     AsyncStream,
+    CredentialsError,
 )
 from httpx2 import AsyncClient, Timeout
 
 from llmgine.contracts import LLMChunk, LLMProvider, LLMRequest, LLMResponse
 from llmgine.contracts.protocols import ProviderCapabilities
-from llmgine.errors import ConfigurationError
+from llmgine.errors import AuthenticationError, ConfigurationError, ProviderError
 from llmgine.providers._sdk.errors import Failures, SdkErrors
 from llmgine.providers._sdk.options import (
     checked_options,
@@ -52,6 +53,16 @@ _ERRORS = SdkErrors(
 )
 
 _log = logging.getLogger(__name__)
+
+
+class _Failures(Failures):
+    """Makes errors of the SDK's, those of its own search for credentials included."""
+
+    def of_call(self, error: Exception) -> ProviderError:
+        """Return the error of a call of which nothing has been handed on."""
+        if isinstance(error, CredentialsError):
+            return AuthenticationError(f"{NAME}: no key: {error}", provider=NAME)
+        return super().of_call(error)
 
 
 class _Answer(AsyncAPIResponse[object]):
@@ -112,7 +123,7 @@ class AnthropicProvider:
             )
         )
         secrets = (self._client.api_key or "", self._client.auth_token or "")
-        self._failures = Failures(NAME, _ERRORS, secrets=secrets)
+        self._failures = _Failures(NAME, _ERRORS, secrets=secrets)
         self._noted: set[str] = set()
         self._writer = Writer(
             model=model,
