@@ -12,21 +12,34 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from extensions.questionnaire import reserved_names
 
-__all__ = ["Answers", "App", "Handler", "Preset"]
+__all__ = ["APPS", "Answers", "App", "Extra", "Handler", "OtherProvider", "Preset", "Provider"]
 
 Preset = Literal["minimal", "spine", "custom"]
 Handler = Literal["console", "file", "otel"]
-App = Literal["chat"]
+App = Literal["chat", "mcp_server"]
+Provider = Literal["scripted", "local", "openai", "anthropic", "litellm"]
+OtherProvider = Literal["local", "openai", "anthropic", "litellm"]
+Extra = Literal["resilience", "mcp"]
 
 HANDLERS: tuple[Handler, ...] = ("console", "file", "otel")
 USUAL_HANDLERS: tuple[Handler, ...] = ("console", "file")
-APPS: tuple[App, ...] = ("chat",)
+APPS: tuple[App, ...] = ("chat", "mcp_server")
+USUAL_APPS: tuple[App, ...] = ("chat",)
+OTHER_PROVIDERS: tuple[OtherProvider, ...] = ("local", "openai", "anthropic", "litellm")
+EXTRAS: tuple[Extra, ...] = ("resilience", "mcp")
+
+SEVERAL: Mapping[str, tuple[str, ...]] = {
+    "handlers": HANDLERS,
+    "apps": APPS,
+    "other_providers": OTHER_PROVIDERS,
+    "extras": EXTRAS,
+}
 
 # What each preset brings unless the answer says otherwise, and what it won't have changed.
 DEFAULTS: Mapping[Preset, Mapping[str, object]] = {
-    "minimal": {"handlers": USUAL_HANDLERS, "apps": APPS, "store": "sqlite"},
+    "minimal": {"handlers": USUAL_HANDLERS, "apps": USUAL_APPS, "store": "sqlite"},
     "spine": {"handlers": USUAL_HANDLERS, "apps": ()},
-    "custom": {"handlers": USUAL_HANDLERS, "apps": APPS},
+    "custom": {"handlers": USUAL_HANDLERS, "apps": USUAL_APPS},
 }
 DECIDED: Mapping[Preset, tuple[str, ...]] = {
     "minimal": ("handlers", "apps", "store"),
@@ -81,9 +94,11 @@ class Answers(BaseModel):
     python_version: Literal["3.11", "3.12", "3.13"] = "3.11"
     ci: Literal["github", "none"] = "github"
     handlers: tuple[Handler, ...] = USUAL_HANDLERS
-    apps: tuple[App, ...] = APPS
-    provider: Literal["scripted", "local"] = "scripted"
+    apps: tuple[App, ...] = USUAL_APPS
+    provider: Provider = "scripted"
+    other_providers: tuple[OtherProvider, ...] = ()
     store: Literal["sqlite", "memory"] = "sqlite"
+    extras: tuple[Extra, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -101,9 +116,16 @@ class Answers(BaseModel):
                 raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _keep_apart_what_needs_other_versions(self) -> Self:
+        if {"openai", "litellm"} <= {self.provider, *self.other_providers}:
+            message = "openai and litellm can't be in one project"
+            raise ValueError(message)
+        return self
+
     def as_data(self) -> dict[str, Any]:
         """The answers as Copier takes and records them."""
         data = self.model_dump()
-        for name, choices in (("handlers", HANDLERS), ("apps", APPS)):
+        for name, choices in SEVERAL.items():
             data[name] = [choice for choice in choices if choice in data[name]]
         return data

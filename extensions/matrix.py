@@ -1,11 +1,10 @@
 """Which answers to test: every pair of choices once, and every file's conditions in full."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import product
-from typing import Any, cast
+from itertools import combinations, product
+from typing import Any
 
-from allpairspy import AllPairs  # pyright: ignore[reportMissingTypeStubs]
 from pydantic import ValidationError
 
 from extensions.answers import Answers
@@ -66,21 +65,51 @@ def _asked() -> list[Question]:
     return [each for each in questions() if each.choices and each.name != "preset"]
 
 
+Choice = tuple[Factor, object]
+Pair = frozenset[Choice]
+
+
+def _row(
+    pair: Pair, factors: Mapping[Factor, list[object]], missing: set[Pair]
+) -> dict[Factor, object]:
+    """Options for every factor, these two among them, with many pairs that are missing so far."""
+    row = dict(pair)
+    for factor, options in factors.items():
+        if factor not in row:
+            usable = [each for each in options if _answers({**row, factor: each}) is not None]
+            row[factor] = max(
+                usable,
+                key=lambda option: sum(
+                    frozenset(((factor, option), other)) in missing for other in row.items()
+                ),
+            )
+    return row
+
+
 @cache
 def pairwise() -> tuple[Answers, ...]:
     """A short list in which every possible pair of choices stands at least once.
 
     Presets are ready-made choices, so that the list is of the preset that leaves them all open.
+    The packages for this either miss pairs where choices exclude each other, or make ten times as
+    many rows.
     """
     factors = _factors([question.name for question in _asked()])
-
-    def accepted(options: Sequence[object]) -> bool:
-        return _answers(dict(zip(factors, options, strict=False))) is not None
-
-    rows = AllPairs(list(factors.values()), filter_func=accepted)
-    untyped = cast("Iterator[Sequence[object]]", rows)
-    found = (_answers(dict(zip(factors, row, strict=True))) for row in untyped)
-    return tuple(answers for answers in found if answers is not None)
+    choices = [(factor, option) for factor, options in factors.items() for option in options]
+    pairs = [
+        frozenset(pair)
+        for pair in combinations(choices, 2)
+        if pair[0][0] != pair[1][0] and _answers(dict(pair)) is not None
+    ]
+    missing, rows = set(pairs), list[Answers]()
+    for pair in pairs:
+        if pair in missing:
+            row = _row(pair, factors, missing)
+            missing -= {frozenset(each) for each in combinations(row.items(), 2)}
+            answers = _answers(row)
+            if answers is not None:
+                rows.append(answers)
+    return tuple(rows)
 
 
 @cache
