@@ -17,7 +17,13 @@ __all__ = ["check_settings"]
 _OURS = {
     r"^include = .*$": 'include = ["benchmarks", "extensions", "template", "tests"]',
     r"^testpaths = .*$": """\
-testpaths = ["template/libs", "template/apps", "template/tests/test_docs.py", "template/tests/test_guides.py", "tests"]
+testpaths = [
+  "template/libs",
+  "template/apps",
+  "template/tests/test_docs.py",
+  "template/tests/test_guides.py",
+  "tests",
+]
 pythonpath = ["."]
 markers = ["heavy: renders and checks whole projects; `just heavy` runs these"]""",
 }
