@@ -475,7 +475,7 @@ async def test_reasoning_goes_back_to_a_server_that_wants_it() -> None:
 
 
 async def test_ids_are_made_legal_the_same_on_both_sides() -> None:
-    for odd in ("", "x" * 41, "h\u00e9", "a\nb"):
+    for odd in ("", "x" * 41, "h\u00e9", "a\nb", "\ud800"):
         call, result = json.loads(
             json.dumps(
                 await sent_messages(
@@ -488,6 +488,18 @@ async def test_ids_are_made_legal_the_same_on_both_sides() -> None:
         assert made == result["tool_call_id"]
         assert 0 < len(made) <= 40
         assert made.isascii()
+
+
+async def test_characters_that_a_stream_cut_in_halves_are_mended() -> None:
+    chunks = await stream_of(
+        piece({"content": "\ud83d"}),
+        piece({"content": "\ude00 \ud83d"}),
+        piece(deltas(part_of_call(0, '"\ud83d', "1", "t"), part_of_call(0, '\ude00"')), "stop"),
+    )
+    messages = json.loads(json.dumps(await sent_messages(fold(chunks).message)))
+    assert messages[0]["content"] == "\U0001f600 \ufffd"
+    assert json.loads(messages[0]["tool_calls"][0]["function"]["arguments"]) == "\U0001f600"
+    assert "UTF-8" in await refusal(LLMRequest(messages=(ChatMessage.user("\ud83d"),)))
 
 
 async def test_openai_itself_gets_short_descriptions_and_its_own_fields_alone(

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TypeAlias
 
@@ -186,7 +187,7 @@ class MessageWriter:
         rest: Wire = {}
         for part in filter(self._ours, message.parts):
             if isinstance(part, TextPart):
-                content.append(self._text(part))
+                content.append(self._text(replace(part, text=_mended(part.text))))
             elif isinstance(part, ToolCall):
                 calls.append({**self._extra(part.provider_data), **_call(part)})
             elif isinstance(part, OpaquePart) and "type" in part.data:
@@ -210,6 +211,15 @@ class MessageWriter:
         raise self._refusal(f"messages: an assistant message can't hold {_kind(part)}")
 
 
+def _mended(text: str) -> str:
+    """Return a model's text that can be sent: some streams cut characters in halves."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 def _kind(part: Part) -> str:
     return f"a {type(part).__name__}"
 
@@ -230,7 +240,9 @@ def _short(content: Sequence[Wire]) -> JsonValue:
 
 
 def _call(call: ToolCall) -> Wire:
-    function: Wire = {"name": call.name, "arguments": call.arguments}
+    # Half a character can't be sent; as JSON escapes it is the same.
+    arguments = call.arguments.encode(errors="backslashreplace").decode()
+    function: Wire = {"name": call.name, "arguments": arguments}
     return {"id": _legal(call.id), "type": "function", "function": function}
 
 
@@ -238,7 +250,7 @@ def _legal(call_id: str) -> str:
     """Return a call's id as OpenAI takes it: the same for the call and for its result."""
     if 0 < len(call_id) <= _LONGEST_ID and call_id.isascii() and call_id.isprintable():
         return call_id
-    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:24]}"
+    return f"call_{hashlib.sha256(call_id.encode(errors='surrogatepass')).hexdigest()[:24]}"
 
 
 def _marked(content: JsonValue) -> JsonValue:
