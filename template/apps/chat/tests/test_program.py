@@ -210,6 +210,8 @@ def test_a_provider_that_is_chosen_doesn_t_get_another_s_options(run: Run, folde
     (folder / "settings.toml").write_text(settings)
     done = run("--provider", "theirs:told", "--once", "Hi")
     assert done.stdout == "small {'tone': 'kind'}\n"
+    done = run("--provider", "theirs:told", "--model", "tiny", "--once", "Hi")
+    assert done.stdout == "tiny {'tone': 'kind'}\n"
     done = run("--provider", "scripted", "--once", "one two three")
     assert "one two three" in done.stdout
 

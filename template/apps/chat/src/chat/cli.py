@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -37,9 +38,13 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def chat(
     context: typer.Context,
+    *,
     once: Annotated[str | None, typer.Option(metavar="TEXT", help="Answer this and leave.")] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who answers, whatever settings.toml says.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model, whatever settings.toml says.")
     ] = None,
     session: Annotated[
         str | None,
@@ -58,7 +63,7 @@ def chat(
     """
     if context.invoked_subcommand is not None:
         return
-    config = _config(provider)
+    config = _config(provider, model)
     if once is None and _is_terminal():
         # What only a prompt needs takes a third of the time that the program takes to start.
         from chat.converse import converse
@@ -107,12 +112,15 @@ def main() -> None:
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _config(provider: str | None) -> AssistantConfig:
+def _config(provider: str | None, model: str | None) -> AssistantConfig:
     config = AssistantConfig()
-    if provider is None or provider == config.provider.name:
-        return config
-    # Model and options in the settings are meant for the provider that is named there.
-    return AssistantConfig(provider=config.provider.alternative(provider))
+    settings = config.provider
+    if provider is not None and provider != settings.name:
+        # Model and options in the settings are meant for the provider that is named there.
+        settings = settings.alternative(provider)
+    if model is not None:
+        settings = replace(settings, model=model)
+    return config if settings is config.provider else AssistantConfig(provider=settings)
 
 
 def _is_terminal() -> bool:
