@@ -88,7 +88,7 @@ def test_rotel_over_grpc(tmp_path: Path) -> None:
     assert tree(spans) == TREE
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_phoenix_shows_a_conversation_with_its_tool(tmp_path: Path) -> None:
     with Phoenix(tmp_path).running() as phoenix:
         converse(tmp_path, phoenix.endpoint, content="true", metrics="false", logs="false")

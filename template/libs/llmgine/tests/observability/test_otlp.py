@@ -319,6 +319,9 @@ async def test_the_sdk_can_be_disabled(receiver: Receiver, monkeypatch: pytest.M
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
         ("OTEL_BSP_SCHEDULE_DELAY", "soon"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+        ("OTEL_BLRP_MAX_QUEUE_SIZE", "nan"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
     ],
 )
 def test_a_variable_that_cant_be_meant_is_named(
@@ -470,6 +473,19 @@ async def test_a_signal_that_is_refused_is_switched_off_after_one_warning(
     warnings = [record.getMessage() for record in caplog.records if "logs" in record.getMessage()]
     assert [str(status) in text and "switched off" in text for text in warnings][:1] == [True]
     assert sum("switched off" in text for text in warnings) == 1
+
+
+async def test_a_refusal_is_told_right_after_another_trouble(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.answer = lambda receiver, _path: (400 if len(receiver.bodies) == 1 else 404, b"")
+    client = _client(receiver, metrics=False, logs=False)
+    for _ in range(2):
+        _emit(client, 1)
+        await client.flush(20)
+    await _stopped(client, 20)
+    told = [text for text in caplog.messages if text.startswith("OTLP traces: the backend at")]
+    assert ["400" in told[0], "404" in told[1] and "switched off" in told[1]] == [True, True]
 
 
 async def test_a_full_queue_drops_the_oldest(receiver: Receiver) -> None:

@@ -14,6 +14,7 @@ from threading import Event as ThreadEvent
 from typing import Any
 
 import pytest
+from llmgine.errors import ConfigurationError
 from llmgine.observability import HandlerReport, ObservabilityClient
 from llmgine.observability.otel import build
 from llmgine.settings import OtelSettings
@@ -34,6 +35,8 @@ pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc")
 SLACK = 2.0
 SECRET = "sk-live-0123456789abcdef"  # noqa: S105 - planted
 
+# The statuses that the exporter tries again after, for tests that don't wait for it.
+_TRIED_AGAIN = "OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES"
 _COLLECTOR = "opentelemetry.proto.collector"
 _SERVICES: dict[str, tuple[str, Any]] = {
     "traces": (f"{_COLLECTOR}.trace.v1.TraceService", ExportTraceServiceRequest),
@@ -166,6 +169,18 @@ async def test_batches_stay_below_what_receivers_take(receiver: Receiver) -> Non
     assert len(receiver.spans()) == 400
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_EXPORTER_OTLP_TIMEOUT", "soon"), ("OTEL_EXPORTER_OTLP_COMPRESSION", "zip")],
+)
+def test_a_variable_that_an_exporter_cant_be_made_from_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError, match=rf"OTEL_EXPORTER_OTLP_.*{value}"):
+        build(OtelSettings(protocol="grpc", metrics=False, logs=False))
+
+
 async def test_a_closed_port() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -178,7 +193,7 @@ async def test_a_closed_port() -> None:
 
 
 async def test_a_port_that_is_closed_for_good_is_no_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # no second attempt
+    monkeypatch.setenv(_TRIED_AGAIN, "ABORTED")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         client = _client(unused.getsockname()[1])
@@ -255,7 +270,7 @@ async def test_a_backend_that_stays_unavailable(
 async def test_a_batch_that_is_too_large_is_lost_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv(_TRIED_AGAIN, "ABORTED")
     with _receiving(max_receive_message_length=2000) as receiver:
         client = _client(receiver.port, batch_size=1, metrics=False, logs=False)
         _emit(client, 1, "x" * 4000)

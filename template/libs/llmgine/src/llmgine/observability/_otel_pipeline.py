@@ -219,8 +219,10 @@ class Pipeline(Generic[T]):
                 self._buffer.clear()
             self._changed.notify_all()
         if sent.trouble:
+            # What ends a signal is told even where something else has just been.
+            sparse = SparseLog() if sent.refused else self._failure_log
             end = "; it is switched off" if sent.refused else ""
-            self._failure_log.warn(redact_text(f"{self._name}: {sent.trouble}{end}"))
+            sparse.warn(redact_text(f"{self._name}: {sent.trouble}{end}"))
 
 
 _pipelines: WeakSet[Pipeline[Any]] = WeakSet()

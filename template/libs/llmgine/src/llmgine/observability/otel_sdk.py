@@ -61,7 +61,7 @@ def _add_traces(found: Providers, settings: OtelSettings, resource: Resource) ->
     pipeline = _batched("traces", "BSP", settings)
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
-        longest = int(_number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", LONGEST))
+        longest = int(_number("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", LONGEST, 0))
         limits = SpanLimits(max_attribute_length=longest)
         provider = TracerProvider(resource=resource, shutdown_on_exit=False, span_limits=limits)
     provider.add_span_processor(_Spans(pipeline))
@@ -72,9 +72,9 @@ def _add_traces(found: Providers, settings: OtelSettings, resource: Resource) ->
 def _add_metrics(found: Providers, settings: OtelSettings, resource: Resource) -> None:
     make = _exporter("metrics", settings)
     # What the backend wants, say differences; a variable of OpenTelemetry's decides.
-    wants = make().__dict__
+    wants = _made_once(make)
     reader = _Measurements(wants["_preferred_temporality"], wants["_preferred_aggregation"])
-    delay = _number("OTEL_METRIC_EXPORT_INTERVAL", settings.metric_interval * 1000) / 1000
+    delay = _milliseconds("OTEL_METRIC_EXPORT_INTERVAL", settings.metric_interval, 10)
     reader.pipeline = Pipeline(
         "OTLP metrics", partial(_link, make), size=1, batch=1, delay=delay, collect=reader.collect
     )
@@ -101,9 +101,9 @@ def _batched(signal: str, prefix: str, settings: OtelSettings) -> Pipeline[Any]:
     return Pipeline(
         f"OTLP {signal}",
         partial(_link, _exporter(signal, settings)),
-        size=_number(f"OTEL_{prefix}_MAX_QUEUE_SIZE", settings.queue_size),
-        batch=_number(f"OTEL_{prefix}_MAX_EXPORT_BATCH_SIZE", settings.batch_size),
-        delay=_number(f"OTEL_{prefix}_SCHEDULE_DELAY", settings.delay * 1000) / 1000,
+        size=_number(f"OTEL_{prefix}_MAX_QUEUE_SIZE", settings.queue_size, 1),
+        batch=_number(f"OTEL_{prefix}_MAX_EXPORT_BATCH_SIZE", settings.batch_size, 1),
+        delay=_milliseconds(f"OTEL_{prefix}_SCHEDULE_DELAY", settings.delay),
     )
 
 
@@ -190,7 +190,23 @@ def _exporter(signal: str, settings: OtelSettings) -> partial[Any]:
             f"otel.protocol: {protocol!r} needs the package {error.name!r}; its extra brings it: "
             "write llmgine[otel,otlp] in the root's pyproject.toml, then `uv sync`"
         ) from error
-    return partial(kind, **options)
+    make = partial(kind, **options)
+    _made_once(make)
+    return make
+
+
+def _made_once(make: partial[Any]) -> dict[str, Any]:
+    """Make an exporter, to see that it can be made, and return what it holds.
+
+    Raises:
+        ConfigurationError: a variable says what it can't be made from.
+    """
+    try:
+        exporter = make()
+    except Exception as error:
+        raise ConfigurationError(f"OTEL_EXPORTER_OTLP_...: {error}") from error
+    exporter.shutdown()
+    return exporter.__dict__
 
 
 def _link(make: partial[Any]) -> ExporterLink:
@@ -218,9 +234,17 @@ def _variable(signal: str, name: str) -> str:
     return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
 
 
-def _number(name: str, otherwise: float) -> float:
+def _milliseconds(name: str, otherwise: float, least: float = 0.0) -> float:
+    """Return the seconds that a variable says in milliseconds."""
+    return _number(name, otherwise * 1000, least) / 1000
+
+
+def _number(name: str, otherwise: float, least: float) -> float:
     said = os.environ.get(name, "").strip()
     try:
-        return float(said) if said else otherwise
+        number = float(said) if said else otherwise
     except ValueError:
         raise ConfigurationError(f"{name}: expected a number, found {said!r}") from None
+    if not number >= least:  # which "not a number" isn't, either
+        raise ConfigurationError(f"{name}: expected a number from {least:g} up, found {said!r}")
+    return number
