@@ -681,11 +681,14 @@ async def test_settings_choose_the_provider_and_dotenv_may_hold_its_key(tmp_path
 
 
 async def test_a_server_of_ones_own_needs_no_key() -> None:
+    busy = Reply.json(failure("overloaded_error", "none is free"), status=529)
     async with (
-        LoopbackServer(Reply.json(answer(text("Hello.")))) as server,
+        LoopbackServer(Reply.json(answer(text("Hello."))), busy) as server,
         AnthropicProvider(base_url=server.url) as provider,
     ):
         assert (await provider.complete(REQUEST)).text == "Hello."
+        with pytest.raises(OverloadedError, match="none is free"):
+            await provider.complete(REQUEST)
 
 
 async def test_credentials_of_the_sdks_own_that_fail_are_no_bad_answer(

@@ -44,6 +44,7 @@ __all__ = ["AnthropicProvider", "build"]
 _PATH = "/v1/messages"
 _MODEL = "claude-sonnet-5-5"
 _MAX_TOKENS = 8192
+_NO_KEY = "none"
 _CONNECT = 10.0
 _READ = 600.0
 # The first version of the API without `temperature`, `top_p` and `top_k`.
@@ -122,7 +123,7 @@ class AnthropicProvider:
                 http_client=http_client,
             )
         )
-        secrets = (self._client.api_key or "", self._client.auth_token or "")
+        secrets = {self._client.api_key or "", self._client.auth_token or ""} - {_NO_KEY}
         self._failures = _Failures(NAME, _ERRORS, secrets=secrets)
         self._noted: set[str] = set()
         self._writer = Writer(
@@ -207,7 +208,7 @@ def _with_key(make: Callable[[], AsyncAnthropic]) -> AsyncAnthropic:
     if not (client.api_key or client.auth_token or client.credentials):
         if not is_local(str(client.base_url)):
             raise missing
-        client.api_key = "none"
+        client.api_key = _NO_KEY
     return client
 
 
