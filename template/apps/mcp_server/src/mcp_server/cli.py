@@ -15,7 +15,7 @@ from assistant import AssistantConfig
 from llmgine.bootstrap import exit_on_wrong_settings
 from llmgine.settings import ProviderSettings
 
-from mcp_server.serving import serve_http, serve_stdio
+from mcp_server.serving import USAGE, serve_http, serve_stdio
 
 __all__ = ["app", "main"]
 
@@ -55,11 +55,21 @@ def serve(
     # No tool here asks a model: no key is needed, whatever the settings say.
     config = AssistantConfig(provider=ProviderSettings())
     if not http:
+        _check_streams()
         raise typer.Exit(asyncio.run(serve_stdio(config, approve=approve)))
     if host not in _LOOPBACK:
         sys.stderr.write("there is no login: whoever reaches this address may call the tools\n")
     names = allow_host or []
     raise typer.Exit(asyncio.run(serve_http(config, host, port, names=names, approve=approve)))
+
+
+def _check_streams() -> None:
+    # A stream that was closed is none at all.
+    if not (sys.stdin and sys.stdout):
+        sys.stderr.write("expected standard input and output to be open, as a client opens them\n")
+        raise typer.Exit(USAGE)
+    if sys.stdin.isatty():
+        sys.stderr.write("waiting for an MCP client; --http listens at an address instead\n")
 
 
 def main() -> None:

@@ -31,11 +31,7 @@ class StandardInput:
         with reading:
             file = reading.makefile(encoding="utf-8", errors="replace")
         self.stream = anyio.wrap_file(file)
-        try:
-            source = os.dup(0)
-        except OSError:  # closed by whoever started us
-            self.end()
-            return
+        source = os.dup(0)
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         Thread(target=self._hand_on, args=(source,), daemon=True).start()

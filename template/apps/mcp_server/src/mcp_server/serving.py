@@ -42,6 +42,15 @@ async def serve_stdio(config: AssistantConfig, *, approve: bool) -> int:
 
     What anything here prints goes to standard error: standard output is the protocol's.
     """
+    status = OK
+    try:
+        status = await _serve_stdio(config, approve=approve)
+    except* BrokenPipeError:
+        sys.stderr.write("the client has gone without waiting for its answers\n")
+    return status
+
+
+async def _serve_stdio(config: AssistantConfig, *, approve: bool) -> int:
     source = StandardInput()
     async with stdio_server(stdin=source.stream) as (reading, writing):
         try:
