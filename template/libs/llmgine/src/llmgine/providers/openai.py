@@ -115,7 +115,7 @@ class OpenAIProvider(Closable):
             max_retries=0,
             http_client=http_client,
         )
-        own = self._client.base_url.host.endswith("openai.com")
+        own = f".{self._client.base_url.host}".endswith(".openai.com")
         dialect = Dialect(
             provider=_NAME,
             limit_field=limit_field,
