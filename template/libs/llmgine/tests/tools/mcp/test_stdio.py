@@ -111,6 +111,9 @@ async def test_only_the_tools_that_settings_name_are_offered(
     assert on.names == ["echo", "a_b_c"]
     assert "has no tool 'nope'" in caplog.text
     assert (await on.call("slow")).error_code == "unknown_tool"
+    await on.connection.stop()
+    assert on.names == []
+    assert len(caplog.records) == 1
 
 
 async def test_a_name_that_is_taken_gets_a_number(server: Server) -> None:

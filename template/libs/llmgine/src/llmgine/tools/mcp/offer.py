@@ -64,7 +64,9 @@ class Offer:
 
     def withdraw(self) -> None:
         """Offer nothing more."""
-        self.update(())
+        for name in tuple(self.names):
+            self._take_back(name)
+        self._listed = {}
 
     def _take_back(self, name: str) -> None:
         if offered := self.names.pop(name, None):
