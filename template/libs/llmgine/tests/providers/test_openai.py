@@ -27,6 +27,7 @@ from llmgine.contracts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    StreamStart,
     TextPart,
     ThinkingPart,
     ToolCall,
@@ -692,6 +693,21 @@ async def test_what_is_unknown_survives_and_goes_back() -> None:
             data={"reasoning_details": [{**detail, "data": "abcd"}]},
         ),
     )
+
+
+async def test_pieces_without_an_answer_and_with_all_of_it() -> None:
+    repeated = piece({"content": "lo"}, "stop")
+    choices = repeated["choices"]
+    assert isinstance(choices, list)
+    fields(choices[0])["message"] = {"role": "assistant", "content": "Hello"}
+    chunks = await stream_of(
+        {"id": "", "model": "", "choices": [], "prompt_filter_results": []},
+        piece({"content": "Hel"}),
+        repeated,
+    )
+    response = fold(chunks)
+    assert isinstance(chunks[0], StreamStart)
+    assert (response.id, response.model, response.text) == ("c1", "m-1", "Hello")
 
 
 async def test_refusals_are_parts_and_reasons() -> None:

@@ -22,7 +22,7 @@ from llmgine.contracts.protocols import ProviderCapabilities
 from llmgine.errors import ConfigurationError, ProviderError
 from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
-from llmgine.providers._chat.response import ChunkReader, response_of
+from llmgine.providers._chat.response import ChunkReader, response_of, said_in
 from llmgine.providers._chat.shape import Fields, fields, items, known, text
 from llmgine.providers._sdk.closing import Closable
 from llmgine.providers._sdk.errors import Failures, SdkErrors, add_headers
@@ -260,7 +260,7 @@ class _Reader:
         """Yield what a piece says."""
         for each in items(item.get("choices")):
             choice = fields(each)
-            said = fields(choice.get("delta") or choice.get("message"))
+            said = said_in(choice)
             for block in items(said.pop("thinking_blocks", None)):
                 self._take(fields(block))
             own = fields(said.pop("provider_specific_fields", None))

@@ -32,7 +32,7 @@ from llmgine.contracts.chat import JsonValue
 from llmgine.providers._chat.shape import Fields, count, fields, items, joined, known, text
 from llmgine.providers._sdk.streams import Reader
 
-__all__ = ["ChunkReader", "response_of"]
+__all__ = ["ChunkReader", "response_of", "said_in"]
 
 _FINISH: dict[str, FinishReason] = {
     "stop": "stop",
@@ -90,7 +90,8 @@ class ChunkReader:
     def read(self, item: object, /) -> Iterator[LLMChunk]:
         """Yield what a piece says."""
         piece = fields(item)
-        if not self._started:
+        # Azure begins with a piece that names no answer yet.
+        if not self._started and any(map(piece.get, ("id", "choices", "usage"))):
             self._started = True
             created = count(piece.get("created"))
             yield StreamStart(
@@ -138,7 +139,7 @@ class ChunkReader:
         if choice.get("logprobs") is not None:
             extra["logprobs"] = joined(self._data.get("logprobs"), choice["logprobs"])
         self._data.update(extra)
-        yield from self._delta(fields(choice.get("delta") or choice.get("message")))
+        yield from self._delta(said_in(choice))
 
     def _delta(self, delta: Fields) -> Iterator[LLMChunk]:
         thought = next((found for name in _REASONING if (found := text(delta.get(name)))), "")
@@ -255,6 +256,11 @@ def _usage(counts: Fields) -> Usage:
 
 def _inner(name: str, value: JsonValue) -> Fields:
     return {f"{name}.{inner}": each for inner, each in fields(value).items()}
+
+
+def said_in(choice: Fields) -> Fields:
+    """Return the piece of a message in a choice; a few servers repeat the whole beside it."""
+    return fields(choice.get("delta" if "delta" in choice else "message"))
 
 
 def response_of(body: Fields, reader: Reader[Fields]) -> LLMResponse | None:
