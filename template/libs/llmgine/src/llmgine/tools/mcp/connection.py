@@ -207,13 +207,13 @@ class McpConnection:
         self._settle(None)
 
     def _say_what_failed(self, *, lost: bool) -> None:
-        left = self._left()
         if lost:
             _log.warning("MCP server %r was lost (%s)", self.name, self._reason)
         else:
-            text = "MCP server %r can't be reached (%s); it is tried again after %.1f s"
-            _log.warning(text, self.name, self._reason, left)
-        if not lost or left > _PATIENCE:
+            self._tried = monotonic()
+            text = "MCP server %r can't be reached (%s); it is tried again after %g s"
+            _log.warning(text, self.name, self._reason, self._pause())
+        if not lost or self._left() > _PATIENCE:
             # Otherwise the calls that wait go on waiting: the next try is theirs.
             self._settle(None)
 
