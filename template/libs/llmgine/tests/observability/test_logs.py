@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -150,19 +151,20 @@ def test_handlers_that_log_themselves_come_to_an_end() -> None:
 
 
 def test_all_is_as_before_afterwards() -> None:
-    printing, other = logging.StreamHandler(), logging.StreamHandler(io.StringIO())
+    printing, other = logging.StreamHandler(sys.stderr), logging.StreamHandler(io.StringIO())
     kept = Kept(on_terminal=True)
     client = ObservabilityClient([kept])
     with _root(other, printing, level=logging.ERROR) as root:
         with bridged_logging(client, "info"):
-            assert printing not in root.handlers
-            assert other in root.handlers
             assert root.level == logging.INFO
+            logging.getLogger("shop").info("quiet")
         assert root.handlers == [other, printing]
         assert root.level == logging.ERROR
+        assert other.filters == printing.filters == []
         logging.getLogger("shop").error("later")
     client.close(20)
-    assert kept.events == []
+    assert [event.text for event in kept.events] == ["quiet"]
+    assert other.stream.getvalue() == "later\n", "no more than before is written elsewhere"
 
 
 def test_a_level_that_was_set_meanwhile_stays() -> None:
@@ -188,6 +190,39 @@ def test_a_line_stands_on_the_terminal_once(
     assert [event.text for event in kept.events] == ["sold out"]
     assert printed.count("sold out") == (0 if on_terminal else 1)
     assert printed.count("the backend is down") == 1
+
+
+@pytest.mark.parametrize("on_terminal", [False, True])
+@pytest.mark.parametrize("configured", [False, True])
+def test_what_isnt_bridged_is_printed_as_without_a_bridge(
+    capsys: pytest.CaptureFixture[str], configured: bool, on_terminal: bool
+) -> None:
+    kept = Kept(on_terminal=on_terminal)
+    client = ObservabilityClient([kept])
+    with _root(*([logging.StreamHandler()] if configured else [])):
+        with bridged_logging(client, "error"):
+            logging.getLogger("shop").warning("running low")
+            logging.getLogger("shop").info("never shown")
+        with bridged_logging(client, "debug"):
+            logging.getLogger("opentelemetry.sdk").info("never shown")
+            logging.getLogger("opentelemetry.sdk").warning("no exporter")
+        client.close(20)
+    printed = capsys.readouterr().err
+    assert kept.events == []
+    assert printed.splitlines() == ["running low", "no exporter"]
+
+
+def test_a_logger_with_a_handler_of_its_own_needs_no_last_resort(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log = logging.getLogger("shop.own")
+    log.addHandler(own := logging.StreamHandler(sys.stderr))
+    try:
+        with _root(), bridged_logging(ObservabilityClient(), "info"):
+            log.warning("once")
+    finally:
+        log.removeHandler(own)
+    assert capsys.readouterr().err == "once\n"
 
 
 def test_a_record_that_cant_be_written_harms_nobody(capsys: pytest.CaptureFixture[str]) -> None:

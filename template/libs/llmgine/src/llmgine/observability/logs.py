@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from threading import current_thread, local
 from typing import Final
 
@@ -36,21 +37,21 @@ _WRITING_THREADS = ("llmgine-observability-", "llmgine-otlp", "Otel")
 def bridged_logging(client: ObservabilityClient, level: LogLevel) -> Generator[None]:
     """Hand every record of `logging` from a level up to the client, while the block runs.
 
-    The root logger lets through what is at least of this level, where it was less talkative. Where
-    the client has a handler on the terminal, what the root logger writes to standard error by
-    itself steps aside, so that nothing stands there twice. All this is undone at the end.
+    The root logger lets through what is at least of this level; its own handlers write no more
+    than before. Where the client has a handler on the terminal, those that write to standard error
+    leave out what the client shows, so that nothing stands there twice. All this is undone at the
+    end.
 
     Args:
         client: has the handlers.
         level: the least level.
     """
     root, least = logging.getLogger(), (_LEVELS.index(level) + 1) * _STEP
-    shown = any(handler.on_terminal for handler in client.handlers)
-    aside = [each for each in root.handlers if shown and _is_on_stderr(each)]
-    bridge = _Bridge(client, least, aside, shown=shown)
     before = root.level
-    for each in aside:
-        root.removeHandler(each)
+    bridge = _Bridge(client, least, before)
+    gates = [(each, partial(bridge.lets, on_stderr=_is_on_stderr(each))) for each in root.handlers]
+    for handler, gate in gates:
+        handler.addFilter(gate)
     root.addHandler(bridge)
     root.setLevel(min(before, least))
     try:
@@ -59,8 +60,8 @@ def bridged_logging(client: ObservabilityClient, level: LogLevel) -> Generator[N
         root.removeHandler(bridge)
         if root.level == min(before, least):
             root.setLevel(before)
-        for each in aside:
-            root.addHandler(each)
+        for handler, gate in gates:
+            handler.removeFilter(gate)
 
 
 def _is_on_stderr(handler: logging.Handler) -> bool:
@@ -79,32 +80,23 @@ class _Bridge(logging.Handler):
 
     Args:
         client: takes them as events.
-        level: the least level.
-        aside: handlers that stepped aside.
-        shown: whether the client shows events on the terminal.
+        least: their least level.
+        before: the root logger's level as it was.
     """
 
-    def __init__(
-        self,
-        client: ObservabilityClient,
-        level: int,
-        aside: Iterable[logging.Handler],
-        *,
-        shown: bool,
-    ) -> None:
-        super().__init__(level)
-        self._client = client
-        self._aside = tuple(aside)
-        self._shown = shown
+    def __init__(self, client: ObservabilityClient, least: int, before: int) -> None:
+        super().__init__()
+        self._client, self._least, self._before = client, least, before
+        self._shown = any(handler.on_terminal for handler in client.handlers)
         self._thread = _Thread()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Take a record, from any thread; no lock, since the client needs none."""
-        ours = self._thread.bridging or _is_a_writers(record)
-        if not ours:
+        last = logging.lastResort if self._is_alone(record.name) else None
+        if last and record.levelno >= last.level and self.lets(record, on_stderr=True):
+            last.handle(record)  # as `logging` does where there are no handlers
+        if self._takes(record):
             self.emit(record)
-        if ours or not self._shown:
-            self._show(record)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -117,13 +109,26 @@ class _Bridge(logging.Handler):
         finally:
             self._thread.bridging = False
 
-    def _show(self, record: logging.LogRecord) -> None:
-        """Do what `logging` would do with a record if there were no bridge."""
-        alone = logging.getLogger().handlers == [self]
-        last = [logging.lastResort] if alone and logging.lastResort else []
-        for each in self._aside or last:
-            if record.levelno >= each.level:
-                each.handle(record)
+    def lets(self, record: logging.LogRecord, *, on_stderr: bool) -> bool:
+        """Tell whether a handler that was there before writes a record."""
+        if on_stderr and self._shown and self._takes(record):
+            return False
+        logger = logging.getLogger(record.name)
+        while not logger.level and logger.parent is not None:
+            logger = logger.parent
+        return record.levelno >= (self._before if logger.parent is None else logger.level)
+
+    def _is_alone(self, name: str) -> bool:
+        """Tell whether no other handler hears a logger, which propagates, as it came here."""
+        logger: logging.Logger | None = logging.getLogger(name)
+        while logger is not None and all(each is self for each in logger.handlers):
+            logger = logger.parent
+        return logger is None
+
+    def _takes(self, record: logging.LogRecord) -> bool:
+        if record.levelno < self._least or self._thread.bridging:
+            return False
+        return not _is_a_writers(record)
 
 
 def _is_a_writers(record: logging.LogRecord) -> bool:
