@@ -32,6 +32,23 @@ REPRESENTATIVE = [
         marks=pytest.mark.heavy,
     ),
     pytest.param(
+        Answers(
+            preset="custom",
+            apps=("chat", "mcp_server"),
+            provider="openai",
+            other_providers=("anthropic",),
+            extras=("resilience", "mcp"),
+            python_version="3.12",
+        ),
+        id="providers-and-extras",
+        marks=pytest.mark.heavy,
+    ),
+    pytest.param(
+        Answers(preset="custom", provider="litellm", handlers=("file",), store="memory"),
+        id="litellm",
+        marks=pytest.mark.heavy,
+    ),
+    pytest.param(
         Answers(preset="custom", handlers=("file",), python_version="3.13"),
         id="file-newest-python",
         marks=pytest.mark.heavy,
