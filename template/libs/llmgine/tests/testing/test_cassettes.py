@@ -169,6 +169,7 @@ async def test_a_broken_stream_comes_back_as_far_as_it_came(path: Path) -> None:
         await read(recording.stream(asking()))
     recording.save()
     player = CassettePlayer(path)
+    assert "left" not in json.loads(text_of(path))["interactions"][0]
     stream = player.stream(asking())
     assert [type(await anext(stream)) for _ in range(3)] == [StreamStart, TextDelta, TextDelta]
     with pytest.raises(StreamInterruptedError) as caught:
