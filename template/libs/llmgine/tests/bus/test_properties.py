@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
 from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from llmgine.contracts import (
 )
 from llmgine.errors import CommandTimeoutError, LlmgineError, QueueFullError
 from llmgine.settings import BusSettings
+from llmgine.testing.virtual_time import run_in_virtual_time
 
 Fate: TypeAlias = Literal["quick", "suspend", "fail", "fail later", "publish", "hang"]
 
@@ -71,31 +71,6 @@ ACTS = st.builds(
     st.sampled_from(FATES),
 )
 PLANS = st.lists(st.lists(ACTS, max_size=8), min_size=1, max_size=4)
-
-
-class IdleSelector(selectors.SelectSelector):
-    """Passes waiting over: what would be waited for is added to its time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(timeout and 0)
-        if timeout and not ready:
-            self.now += timeout
-        return ready
-
-
-class IdleLoop(asyncio.SelectorEventLoop):
-    """Its time goes by only while nothing is left to do, so that no limit cuts short what runs."""
-
-    def __init__(self) -> None:
-        self._idle = IdleSelector()
-        super().__init__(self._idle)
-
-    def time(self) -> float:
-        return self._idle.now
 
 
 class World:
@@ -217,8 +192,7 @@ class World:
 def test_order_counts_and_lifecycle_hold_in_every_interleaving(
     plans: list[list[Act]], queue_size: int
 ) -> None:
-    with asyncio.Runner(loop_factory=IdleLoop) as runner:
-        runner.run(World(queue_size).run(plans))
+    run_in_virtual_time(World(queue_size).run(plans))
 
 
 async def test_the_first_and_last_events_of_each_session_are_its_start_and_end() -> None:
