@@ -51,10 +51,11 @@ class State:
         try:
             return cls(**json.loads((project.state / "state.json").read_text("utf-8")))
         except FileNotFoundError:
-            if project.state.exists():
-                # The folder is made first and filled before any other file is touched.
-                shutil.rmtree(project.state)
-            raise SpineError("no update is unfinished") from None
+            if not project.state.exists():
+                raise SpineError("no update is unfinished") from None
+        # The folder is made first, and filled before any other file is touched.
+        shutil.rmtree(project.state)
+        raise SpineError("an update was cut off before it changed anything: try again")
 
     def unfinished(self) -> str:
         """What to tell about an update that waits."""

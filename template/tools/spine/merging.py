@@ -156,6 +156,7 @@ def merged(
     for path in always:
         if path in theirs:
             merge.settled[path] = theirs[path]
+    _each_in_its_place(merge, (base, ours, theirs))
     _both_sides(merge, (base, ours, theirs))
     _settle(merge)
     changes = tuple(_changes(merge, ours, {*always}))
@@ -230,6 +231,54 @@ def _settled_lists(merge: Merge, path: str) -> str | None:
     how = ("-p", "--diff3", f"--marker-size={MARK}")
     done = merge.git.run("merge-file", *how, *map(str, sides))
     return settled(done.stdout.decode(errors="surrogateescape"))
+
+
+def _each_in_its_place(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> None:
+    """Hold the merge to what each side did.
+
+    Git looks for new names only where it needs one, so it may take a similar file for a renamed
+    one, and bring a change into it that belongs elsewhere.
+    """
+    _, ours, theirs = sides
+    result = merge.entries(merge.tree)
+    base, mine, new = merge.trees
+    own = {before: (kind, path) for kind, before, path in merge.differences(base, mine)}
+    changed = {before: (kind, path) for kind, before, path in merge.differences(base, new)}
+    for side, others, there, here in ((changed, own, ours, theirs), (own, changed, theirs, ours)):
+        for before, (_, path) in side.items():
+            alone = before not in others and path not in there.keys() - {before}
+            if alone and path not in merge.stages and result.get(path) != here.get(path):
+                merge.settled[path] = here.get(path, _GONE)
+    for before in own.keys() & changed.keys():
+        _both_touched(merge, sides, before, (own[before], changed[before]))
+
+
+def _both_touched(
+    merge: Merge,
+    sides: tuple[dict[str, Entry], ...],
+    before: str,
+    kinds: tuple[tuple[str, str], tuple[str, str]],
+) -> None:
+    """Tell of a file that both sides touched, and whose change git took elsewhere."""
+    base, ours, theirs = sides
+    (own_kind, own_path), (kind, path) = kinds
+    if {before, own_path, path} & {*merge.reasons, *merge.skipped} or own_kind == kind == "D":
+        return
+    there = {own_path: ours.get(own_path), path: theirs.get(path)}
+    result = merge.entries(merge.tree) | merge.settled
+    if own_kind == "D":
+        merge.skipped[path] = "you deleted it"
+        if path != before:
+            merge.settled[path] = _GONE
+    elif kind == "D" or (
+        kind == "R" and ours[own_path] != base[before] and result.get(path) == there[path]
+    ):
+        merge.settled[own_path] = ours[own_path]
+        merge.stages[own_path] = {1: base[before], _OURS: ours[own_path]}
+        merge.reasons[own_path] = _REASONS["modify/delete"]
+    elif own_kind == "R" and there[path] != base[before] and result.get(own_path) == ours[own_path]:
+        merge.stages[own_path] = {1: base[before], _OURS: ours[own_path], _THEIRS: theirs[path]}
+        merge.reasons[own_path] = "you renamed it, and the template's change is not in it"
 
 
 def _both_sides(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> None:

@@ -1,0 +1,73 @@
+"""The corpus of histories: nothing that a team wrote is lost, no fix is withheld in silence."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.corpus import HISTORIES, History, begin, fixes, ours, release_all
+from tests.rendering import stand_in
+from tests.updating import Project, Releases
+
+Fresh = Callable[[History], dict[str, bytes]]
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.heavy]
+
+
+@pytest.fixture(scope="module")
+def releases(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    return release_all(template, tmp_path_factory.mktemp("releases") / "template")
+
+
+@pytest.fixture(scope="module")
+def rendered(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("rendered") / "project"
+    return Project.copied(releases.folder, folder, version="v0.1.0")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _renders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every version is rendered once."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in stand_in(tmp_path_factory.mktemp("renders")).items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def fresh(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Fresh:
+    """What a fresh copy of the version that a history updates to has."""
+    made: dict[str, dict[str, bytes]] = {}
+
+    def copy(history: History) -> dict[str, bytes]:
+        key = f"{history.to} {sorted(history.data.items())}"
+        if key not in made:
+            folder = tmp_path_factory.mktemp("fresh") / "project"
+            data = dict(history.data)
+            copied = Project.copied(releases.folder, folder, version=history.to, **data)
+            made[key] = copied.files()
+        return made[key]
+
+    return copy
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
+def test_nothing_is_lost_and_nothing_withheld(
+    history: History, rendered: Project, fresh: Fresh, tmp_path: Path
+) -> None:
+    project = begin(history, rendered, tmp_path / "project")
+    before = project.files()
+    data = [part for pair in history.data.items() for part in ("--data", "=".join(pair))]
+    status = 1 if history.conflicts else 0
+    told = project.spine("update", "--to", history.to, *data, status=status)
+    after = project.files()
+    assert ours(before) <= ours(after)
+    reported = [
+        line for line in told.splitlines() if line.startswith(("  skipped", "  conflicted"))
+    ]
+    for path, content in fresh(history).items():
+        if not fixes({path: content}) <= fixes(after):
+            assert any(path in line for line in reported), path
+    if history.conflicts:
+        project.spine("abort")
+        assert project.files() == before
