@@ -109,7 +109,7 @@ OTEL = Room(
 PROVIDERS = Room(
     setting="provider.name",
     package="llmgine.providers",
-    answers={"anthropic": "provider: anthropic", "local": "provider: local"},
+    answers={name: f"provider: {name}" for name in ("anthropic", "litellm", "local", "openai")},
     helpers=frozenset({"fallback", "observed", "retrying", "scripted_answers", "usage"}),
     remote=frozenset({"anthropic", "litellm", "openai"}),
 )
