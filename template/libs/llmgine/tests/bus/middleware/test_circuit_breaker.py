@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -213,6 +214,51 @@ def test_a_try_that_never_ends_makes_way_once_the_bus_has_given_it_up() -> None:
     run(breaker, scenario)
 
 
+def test_a_try_without_a_limit_makes_way_after_as_long_again() -> None:
+    breaker = CircuitBreaker(QUICK)
+
+    async def scenario(bus: MessageBus, handler: Handler) -> None:
+        await fail(bus)
+        await asyncio.sleep(10)
+        stuck = asyncio.create_task(bus.execute(Ask(fate="wait"), timeout=math.inf))
+        await asyncio.sleep(4)
+        with pytest.raises(CircuitOpenError) as caught:
+            await bus.execute(Ask())
+        assert caught.value.retry_after == pytest.approx(6)
+        await asyncio.sleep(caught.value.retry_after)
+        assert await bus.execute(Ask()) == "answer"
+        assert breaker.state(Ask()) == "closed"
+        handler.release.set()
+        assert await stuck == "answer"
+
+    run(breaker, scenario)
+
+
+def test_what_a_try_asks_of_its_own_kind_is_part_of_it() -> None:
+    breaker = CircuitBreaker(QUICK)
+
+    async def scenario(bus: MessageBus, handler: Handler) -> None:
+        async def delegate(command: Ask) -> str:
+            if command.tenant:
+                return await bus.execute(Ask(fate=command.fate))
+            return await handler(command)
+
+        async with bus.session() as session:
+            session.register_command_handler(Ask, delegate)
+            with pytest.raises(ConnectionError):
+                await bus.execute(Ask(fate="fail", tenant="other"))
+            assert breaker.state(Ask()) == "open"
+            await asyncio.sleep(10)
+            with pytest.raises(ConnectionError):
+                await bus.execute(Ask(fate="fail", tenant="other"))
+            assert breaker.state(Ask()) == "open"
+            await asyncio.sleep(10)
+            assert await bus.execute(Ask(tenant="other")) == "answer"
+            assert breaker.state(Ask()) == "closed"
+
+    run(breaker, scenario)
+
+
 def test_calls_that_run_out_of_time_have_failed() -> None:
     breaker = CircuitBreaker(QUICK)
 
@@ -396,29 +442,31 @@ class Model:
     Attributes:
         ended: when each call ended that has a say, and whether it had failed.
         opened: when the circuit was opened; None while it is closed.
+        tried: when the try under way began.
         changes: how often its state has changed.
     """
 
     ended: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
     opened: float | None = None
-    trying: bool = False
+    tried: float | None = None
     changes: int = 0
 
     def admits(self, now: float) -> bool:
         if self.opened is None:
             return True
-        return now >= self.opened + MODELLED.open_for and not self.trying
+        since = self.opened if self.tried is None else self.tried
+        return now >= since + MODELLED.open_for
 
-    def begin(self) -> int:
+    def begin(self, now: float) -> int:
         if self.opened is not None:
-            self.trying = True
+            self.tried = now
             self.changes += 1
         return self.changes
 
     def end(self, now: float, fate: Fate | None, began: int) -> None:
         if began != self.changes:
             return
-        self.trying = False
+        self.tried = None
         if fate not in {"ok", "fail"}:
             return
         if self.opened is not None:
@@ -457,7 +505,7 @@ class CircuitMachine(RuleBasedStateMachine):
 
     async def call(self, fate: Fate) -> None:
         admitted = self.model.admits(self.now)
-        began = self.model.begin() if admitted else 0
+        began = self.model.begin(self.now) if admitted else 0
         try:
             await self.bus.execute(Ask(fate=fate))
         except CircuitOpenError as refusal:
@@ -485,7 +533,7 @@ class CircuitMachine(RuleBasedStateMachine):
     async def begin(self) -> None:
         if not self.model.admits(self.now):
             return
-        began = self.model.begin()
+        began = self.model.begin(self.now)
         fate: asyncio.Future[Fate] = asyncio.get_running_loop().create_future()
         self.slow.append((fate, asyncio.create_task(self.wait(fate)), began))
         await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import stat
 import sys
 from contextlib import suppress
@@ -299,6 +300,95 @@ async def test_two_replays_at_once_send_a_message_once() -> None:
         assert await first == ReplayReport(handled=1)
         registration.cancel()
     assert len(shop.seen) == 2
+
+
+async def test_replays_that_overlap_send_no_message_twice() -> None:
+    letters, shop, entered, go_on = DeadLetters(), Shop(), asyncio.Event(), asyncio.Event()
+
+    async def order(command: ShopOrder) -> str:
+        if not shop.broken and command.number == 1:
+            entered.set()
+            await go_on.wait()
+        return await shop.order(command)
+
+    bus = MessageBus.isolated()
+    bus.add_middleware(letters)
+    bus.register_command_handler(ShopOrder, order)
+    orders = ShopOrder(number=1), ShopOrder(number=2)
+    async with bus:
+        await fail(bus, *orders)
+        shop.broken = False
+        first = asyncio.create_task(letters.replay(bus))
+        await entered.wait()
+        assert await letters.replay(bus) == ReplayReport()
+        assert await letters.replay(bus, letters.letters()) == ReplayReport()
+        go_on.set()
+        assert await first == ReplayReport(handled=2)
+    assert shop.seen == [*orders, *orders]
+
+
+async def test_letters_that_go_during_a_replay_are_not_sent() -> None:
+    letters, shop = DeadLetters(), Shop()
+
+    async def order(command: ShopOrder) -> str:
+        if not shop.broken:
+            letters.clear()
+        return await shop.order(command)
+
+    bus = MessageBus.isolated()
+    bus.add_middleware(letters)
+    bus.register_command_handler(ShopOrder, order)
+    orders = ShopOrder(number=1), ShopOrder(number=2)
+    async with bus:
+        await fail(bus, *orders)
+        shop.broken = False
+        assert await letters.replay(bus) == ReplayReport(handled=1)
+    assert shop.seen == [*orders, orders[0]]
+
+
+async def test_a_handler_that_cancels_itself_has_failed_and_the_replay_goes_on() -> None:
+    letters = DeadLetters()
+
+    async def order(command: ShopOrder) -> str:
+        raise asyncio.CancelledError
+
+    bus = MessageBus.isolated()
+    bus.add_middleware(letters)
+    bus.register_command_handler(ShopOrder, order)
+    async with bus:
+        for number in range(2):
+            with suppress(asyncio.CancelledError):
+                await bus.execute(ShopOrder(number=number))
+        assert await letters.replay(bus) == ReplayReport(failed=2)
+
+
+async def test_a_failure_that_stands_in_a_file_twice_is_sent_once(tmp_path: Path) -> None:
+    path = tmp_path / "letters.jsonl"
+    letters, shop = DeadLetters(DeadLetterSettings(path=path)), Shop()
+    async with a_bus(letters, shop) as bus:
+        await fail(bus, ShopOrder())
+        assert await letters.replay(bus) == ReplayReport(failed=1)
+        shop.broken = False
+        found = DeadLetterFile(path).letters()
+        assert [letter.replays for letter in found] == [0, 1]
+        assert await letters.replay(bus, found) == ReplayReport(handled=1)
+    assert len(shop.seen) == 3
+
+
+async def test_a_letter_that_has_no_room_is_unwritten_and_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "letters.jsonl"
+    letters, shop, order = DeadLetters(DeadLetterSettings(path=path)), Shop(), ShopOrder(number=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    async with a_bus(letters, shop) as bus:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50, limits[1]))
+        try:
+            await fail(bus, ShopOrder(number=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert letters.counts.unwritten == 1
+        await fail(bus, order)
+    (written,) = DeadLetterFile(path).letters()
+    assert written.message.id == order.id
 
 
 async def test_a_sink_gets_every_letter_and_its_failures_are_counted(

@@ -17,7 +17,7 @@ from llmgine.bus.middleware import RateLimit, TokenLimit
 from llmgine.contracts import Command, Event, Message
 from llmgine.errors import BusStoppedError, ConfigurationError, RateExceededError
 from llmgine.settings import BusSettings, RateLimitSettings
-from llmgine.testing.virtual_time import run_in_virtual_time
+from llmgine.testing.virtual_time import VirtualTimeLoop, run_in_virtual_time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +288,21 @@ def test_it_goes_on_when_the_bus_starts_on_another_loop() -> None:
     asyncio.run(ask_twice(bus))
     asyncio.run(ask_twice(bus))
     assert len(handler.calls) == 4
+
+
+def test_who_waited_on_a_loop_that_has_gone_takes_no_turn() -> None:
+    bus, handler, gone = MessageBus.isolated(), Handler(), VirtualTimeLoop()
+    bus.add_middleware(RateLimit(RateLimitSettings(requests=1, per=20, max_wait=50)))
+    bus.register_command_handler(Ask, handler)
+    gone.run_until_complete(bus.start())
+    tasks = [gone.create_task(bus.execute(Ask(number=number))) for number in range(3)]
+    gone.run_until_complete(tasks[0])
+    run_in_virtual_time(ask_twice(bus))
+    assert [at for at, _ in handler.calls] == [0, 20, 40]
+    for task in tasks:
+        task.cancel()
+    gone.run_until_complete(asyncio.wait(tasks))
+    gone.close()
 
 
 def test_types_and_sessions_are_counted_by_themselves_and_events_not_at_all() -> None:

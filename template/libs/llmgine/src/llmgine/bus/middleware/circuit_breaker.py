@@ -11,7 +11,13 @@ from typing import Literal
 
 from llmgine.bus.frames import Frame
 from llmgine.bus.middleware.keys import Key, Keyed, Place, by_type, described
-from llmgine.bus.middleware.outcome import current_frame, cut_of, failure_of, is_over
+from llmgine.bus.middleware.outcome import (
+    current_frame,
+    cut_of,
+    failure_of,
+    is_over,
+    is_within,
+)
 from llmgine.contracts.events import SessionEndEvent
 from llmgine.contracts.messages import Event, Message
 from llmgine.contracts.protocols import CallNext
@@ -35,7 +41,8 @@ class _Circuit:
     Attributes:
         outcomes: when the last calls ended that say something, and whether they had failed.
         until: when the circuit lets a call try again; None while it is closed.
-        trying: whether such a try is under way, and its frame, should it never end.
+        trying: whether such a try is under way,
+        tried: when it began, and its frame, should it never end.
         age: changes with the state: calls that began at another age have no say any more.
         last: what kind of error the last failure was.
     """
@@ -43,6 +50,7 @@ class _Circuit:
     outcomes: deque[tuple[float, bool]]
     until: float | None = None
     trying: bool = False
+    tried: float = 0.0
     frame: Frame | None = None
     age: int = 0
     last: str = ""
@@ -64,8 +72,8 @@ class CircuitBreaker:
     Each command type of each session has a circuit of its own, unless settings and `key` say
     otherwise. It opens once enough of the last calls have failed; from then on calls are refused
     with `CircuitOpenError`. When its time is over one call is let through, and its outcome closes
-    the circuit or opens it anew. What is cancelled by its caller says nothing, and neither does an
-    error that doesn't count.
+    the circuit or opens it anew; one that takes as long as that again makes way for another. What
+    is cancelled by its caller says nothing, and neither does an error that doesn't count.
 
     Args:
         settings: when a circuit opens, and for how long.
@@ -115,8 +123,8 @@ class CircuitBreaker:
         """
         place = self._circuits.place(message)
         circuit = None if place is None else self._circuits.state(place)
-        if place is None or circuit is None:
-            return await call_next(message)
+        if place is None or circuit is None or (circuit.trying and is_within(circuit.frame)):
+            return await call_next(message)  # uncounted, or a part of the one try
         self._enter(place, circuit)
         call = _Call(place, circuit, circuit.age)
         try:
@@ -132,9 +140,10 @@ class CircuitBreaker:
         """Let a call through, or not."""
         if circuit.until is None:
             return
-        wait = circuit.until - _now()
+        now = _now()
+        wait = circuit.until - now
         if wait <= 0 and circuit.trying and not is_over(circuit.frame):
-            wait = self._settings.open_for  # should the try under way fail
+            wait = circuit.tried + self._settings.open_for - now
         if wait > 0:
             raise CircuitOpenError(
                 f"the circuit of {described(place)} is open, since too many calls have failed "
@@ -142,7 +151,7 @@ class CircuitBreaker:
                 key=place[1],
                 retry_after=wait,
             )
-        circuit.trying, circuit.frame = True, current_frame()
+        circuit.trying, circuit.tried, circuit.frame = True, now, current_frame()
         circuit.age += 1
 
     def _ended(self, call: _Call, failure: BaseException | None, *, says: bool) -> None:

@@ -59,7 +59,7 @@ class DeadLetterFile:
 
         Raises:
             CodecError: the codec doesn't know the message's class.
-            OSError: the file can't be written.
+            OSError: the file can't be written, or not to its end.
         """
         line = encode(letter) + b"\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,9 @@ class DeadLetterFile:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
                     line = b"\n" + line  # a line that a crash has torn ends here
-            file.write(line)
+            written = file.write(line)
+        if written != len(line):
+            raise OSError(f"{self._path}: no room for a letter of {len(line)} bytes")
 
     def letters(self) -> list[DeadLetter]:
         """Return the letters, the oldest first; a line that can't be read is logged and left out.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from llmgine.bus.handlers import qualified_name
 from llmgine.bus.message_bus import MessageBus
 from llmgine.bus.middleware.dead_letter_file import DeadLetter, DeadLetterFile
 from llmgine.bus.middleware.keys import BySession, Place, is_command
-from llmgine.bus.middleware.outcome import current_frame
+from llmgine.bus.middleware.outcome import current_frame, was_cancelled
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import (
     CommandResultEvent,
@@ -87,6 +88,7 @@ class DeadLetters:
     session until it ends; a sink is given each letter when it arises, to keep it for longer.
 
     Add it first, so that a message that is sent again goes through all other middleware anew.
+    Handlers are known by their qualified names: several objects' same method is one handler here.
 
     Args:
         settings: how many letters are kept, and whether a file gets them as well.
@@ -112,6 +114,7 @@ class DeadLetters:
         self._keep = keep
         self._letters = BySession[DeadLetter]()
         self._replays: dict[str, _Replay] = {}
+        self._taken_up: set[str] = set()
         self.counts = DeadLetterCounts()
 
     # -- Letters
@@ -136,7 +139,8 @@ class DeadLetters:
         """Send messages again, one after the other, and wait until each is handled.
 
         It is the same message, with its id. An event goes to the handler that had failed, and to
-        no other. Letters that are being sent again already are passed over.
+        no other. Of several letters of one failure, such as a file may hold, the last one counts.
+        Messages that another replay has taken up already are passed over.
 
         Args:
             bus: where to send them.
@@ -148,12 +152,25 @@ class DeadLetters:
             WrongLoopError: the bus runs on another loop or thread.
         """
         handled = failed = 0
-        for letter in self.letters() if letters is None else list(letters):
-            if letter.message.id not in self._replays:
+        with self._taking_up(self.letters() if letters is None else letters) as chosen:
+            for place, letter in chosen.items():
+                if letters is None and self._letters.get(place) is not letter:
+                    continue  # it has gone meanwhile, with its session perhaps
                 succeeded = await self._sent_again(bus, letter)
                 handled += succeeded
                 failed += not succeeded
         return ReplayReport(handled=handled, failed=failed)
+
+    @contextmanager
+    def _taking_up(self, letters: Iterable[DeadLetter]) -> Generator[Mapping[Place, DeadLetter]]:
+        """Give one letter for each failure, of messages that no other replay has taken up."""
+        free = [letter for letter in letters if letter.message.id not in self._taken_up]
+        messages = {letter.message.id for letter in free}
+        self._taken_up |= messages
+        try:
+            yield {_place(letter): letter for letter in free}
+        finally:
+            self._taken_up -= messages
 
     async def _sent_again(self, bus: MessageBus, letter: DeadLetter) -> bool:
         with self._replaying(letter) as replay:
@@ -164,7 +181,9 @@ class DeadLetters:
                     await bus.publish_and_wait(letter.message)
             except (BusNotRunningError, WouldDeadlockError, WrongLoopError):
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                if was_cancelled(error):
+                    raise
                 name = type(letter.message).__qualname__
                 _log.warning("%s was sent again, and failed again: %r", name, error)
                 return False

@@ -12,7 +12,15 @@ import math
 from llmgine.bus.frames import CommandFrame, Frame, enclosing
 from llmgine.contracts.ambient import AMBIENT
 
-__all__ = ["current_frame", "cut_of", "failure_of", "is_over", "seconds_left"]
+__all__ = [
+    "current_frame",
+    "cut_of",
+    "failure_of",
+    "is_over",
+    "is_within",
+    "seconds_left",
+    "was_cancelled",
+]
 
 
 def current_frame() -> Frame | None:
@@ -24,6 +32,20 @@ def current_frame() -> Frame | None:
 def is_over(frame: Frame | None) -> bool:
     """Tell whether the bus has gone on without a handler that ignored its cancellation."""
     return frame is not None and frame.place is None
+
+
+def is_within(frame: Frame | None) -> bool:
+    """Tell whether the calling code is part of the work on a message."""
+    inner = current_frame()
+    while inner is not None and inner is not frame:
+        inner = enclosing(inner.outer)
+    return inner is not None
+
+
+def was_cancelled(error: BaseException) -> bool:
+    """Tell the cancellation of this task from an error, a handler's own cancel included."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def cut_of(frame: Frame | None) -> Exception | None:
@@ -38,10 +60,7 @@ def failure_of(error: BaseException, frame: Frame | None) -> BaseException | Non
     cut = cut_of(frame)
     if cut is not None:
         return cut
-    if isinstance(error, asyncio.CancelledError) and isinstance(frame, CommandFrame):
-        task = asyncio.current_task()
-        return None if task is None or task.cancelling() else error
-    return error
+    return None if isinstance(frame, CommandFrame) and was_cancelled(error) else error
 
 
 def seconds_left(frame: Frame | None) -> float:

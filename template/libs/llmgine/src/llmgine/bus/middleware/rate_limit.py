@@ -114,7 +114,8 @@ class _Window:
         try:
             return await waiter.turn
         except BaseException:
-            self._leave(waiter)
+            if not waiter.turn.get_loop().is_closed():
+                self._leave(waiter)
             raise
 
     def settle(self, turn: _Turn, tokens: float) -> None:
@@ -153,6 +154,8 @@ class _Window:
     def _serve(self) -> None:
         """Give turns to those who wait, as far as they are due, and ring for the next one."""
         now = _now()
+        while self._waiting and self._waiting[0].turn.get_loop() is not asyncio.get_running_loop():
+            self._waiting.popleft()  # its loop has gone without a stop
         while self._turns and self._turns[0].at + self._per <= now:
             self._taken -= self._turns.popleft().tokens
         if not self._turns:
