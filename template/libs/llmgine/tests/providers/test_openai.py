@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import logging
+import math
 import ssl
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -409,6 +410,7 @@ async def test_streams_ask_for_their_usage_unless_told_not_to() -> None:
         (LLMRequest(messages=HELLO.messages, provider_options={"n": 2}), "n"),
         (LLMRequest(messages=HELLO.messages, provider_options={"model": "x"}), "model"),
         (LLMRequest(messages=HELLO.messages, provider_options={"stream": True}), "stream"),
+        (LLMRequest(messages=HELLO.messages, temperature=math.nan), "JSON"),
     ],
 )
 async def test_what_chat_completions_cannot_do_is_refused_before_the_call(
@@ -648,6 +650,30 @@ async def test_compatible_servers_call_tools_in_their_own_ways(first: Wire, seco
     assert (response.finish_reason, response.finish_raw) == ("tool_calls", "stop")
 
 
+async def test_a_call_s_name_may_follow_its_id() -> None:
+    named: Wire = {"index": 0, "function": {"name": "add"}}
+    chunks = await stream_of(
+        piece(deltas(part_of_call(0, "", "call_1", ""))),
+        piece(deltas(named)),
+        piece(deltas(part_of_call(0, '{"a": 1}'))),
+        piece({}, "tool_calls"),
+    )
+    assert fold(chunks).tool_calls == (ToolCall(id="call_1", name="add", arguments='{"a": 1}'),)
+
+
+async def test_what_only_keeps_a_connection_open_is_no_piece() -> None:
+    reply = streamed(
+        b"retry: 3000\n\n",
+        b"id: 1\n" + event(piece({"content": "Hi"})),
+        b": still here\n\n",
+        b"event: ping\n\n",
+        b"data:\n\n",
+        event(piece({}, "stop")),
+    )
+    async with talking(reply) as (_, provider):
+        assert (await ask(provider, HELLO, stream=True)).text == "Hi"
+
+
 async def test_calls_without_an_id_are_given_one() -> None:
     calls: list[JsonValue] = [
         {"function": {"name": "a", "arguments": {"x": "\u00e9"}}},
@@ -744,6 +770,12 @@ async def test_usage_that_is_missing_repeated_or_odd() -> None:
     priced = await answer({**whole({"content": "Hi"}), "usage": {**COUNTS, "cost": 0.5}})
     assert priced.usage == USAGE
     assert priced.provider_data == {"usage": {"cost": 0.5}}
+    huge: Wire = {"created": 10**400, "usage": {"prompt_tokens": 10**400}}
+    for found in (
+        await answer({**whole({"content": "Hi"}), **huge}),
+        fold(await stream_of({**piece({"content": "Hi"}, "stop"), **huge})),
+    ):
+        assert (found.text, found.created, found.usage) == ("Hi", None, Usage())
 
 
 async def test_log_probabilities_are_kept() -> None:
@@ -816,6 +848,12 @@ async def test_a_status_is_the_error_of_its_row(
     assert found.provider_code == (fields(error).get("code") or fields(error).get("type"))
 
 
+async def test_too_many_tokens_at_a_time_are_no_long_conversation() -> None:
+    words: Wire = {"message": "Too many tokens, please wait before trying again."}
+    assert type(await error_of(failed(429, words))) is RateLimitError
+    assert type(await error_of(failed(400, words))) is ContextLengthError
+
+
 async def test_a_server_says_how_long_to_wait_and_whether_to_try_again() -> None:
     slow: Wire = {"message": "slow down"}
     assert (await error_of(failed(429, slow, retry_after="2"))).retry_after == 2.0
@@ -840,7 +878,9 @@ async def test_a_server_says_how_long_to_wait_and_whether_to_try_again() -> None
         Reply(headers={"content-type": "application/json"}, pieces=(b'{"choices": [',)),
         Reply(headers={"content-type": "text/html"}, pieces=(b"<html>Welcome</html>",)),
         Reply(headers={"content-type": "application/json"}, pieces=(b"\xff\xfe",)),
+        Reply(headers={"content-type": "application/json"}, pieces=(b"[" * 100_000,)),
     ],
+    ids=["empty", "list", "no choices", "no end", "cut", "html", "no text", "deep"],
 )
 async def test_an_answer_that_is_none_is_a_bad_response(reply: Reply) -> None:
     assert type(await error_of(reply)) is BadResponseError
@@ -994,6 +1034,56 @@ def wrong(variables: dict[str, str] | None = None, **options: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         build(settings)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_end_of_a_line_behind_a_key_is_not_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\n")
+    async with LoopbackServer(both) as server, OpenAIProvider(base_url=server.url) as provider:
+        await ask(provider, HELLO, stream=stream)
+    assert server.heard[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_what_can_t_be_a_key_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigurationError, match="api_key: expected a key") as caught:
+        OpenAIProvider(api_key="sk-secret\nkey")
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret key")
+    with pytest.raises(ConfigurationError, match="OPENAI_API_KEY: expected a key") as caught:
+        OpenAIProvider()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+async def test_a_variable_that_is_set_to_nothing_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", empty)
+    asked: list[str] = []
+
+    def reply(request: Request) -> Response:
+        asked.append(str(request.url))
+        return Response(200, json=whole({"content": "Hi"}))
+
+    client = AsyncClient(transport=MockTransport(reply), verify=TLS)
+    async with OpenAIProvider(api_key=KEY, http_client=client) as provider:
+        await provider.complete(HELLO)
+    assert asked == ["https://api.openai.com/v1/chat/completions"]
+
+
+async def test_the_environment_says_where_the_server_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with LoopbackServer(both) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        async with OpenAIProvider() as provider:
+            await provider.complete(HELLO)
+    assert len(server.heard) == 1
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://[")
+    with pytest.raises(ConfigurationError, match="OPENAI_BASE_URL"):
+        OpenAIProvider(api_key=KEY)
 
 
 def test_a_missing_key_is_a_line_that_names_the_variable() -> None:

@@ -32,6 +32,7 @@ from llmgine.providers._sdk.options import (
     missing_key,
     seconds_of,
     url_of,
+    usable_key,
     value_of,
 )
 from llmgine.providers._sdk.streams import answered, relayed
@@ -42,6 +43,8 @@ __all__ = ["OpenAIProvider", "build"]
 _NAME = "openai"
 _MODEL = "gpt-5.4-mini"
 _KEY = "OPENAI_API_KEY"
+_BASE = "OPENAI_BASE_URL"
+_URL = "https://api.openai.com/v1"
 _PATH = "/chat/completions"
 _CONNECT = 10.0
 _READ = 600.0
@@ -73,7 +76,7 @@ class OpenAIProvider(Closable):
     Args:
         api_key: the key; by default `OPENAI_API_KEY` of the environment. A server on this machine
             or a private network needs none.
-        base_url: where the server is; by default OpenAI's.
+        base_url: where the server is; by default `OPENAI_BASE_URL` of the environment, else OpenAI.
         model: the model where a request names none.
         organization: OpenAI's id of who pays, where the key has several.
         project: OpenAI's id of what for.
@@ -85,7 +88,7 @@ class OpenAIProvider(Closable):
         http_client: a client of your own, for a proxy or certificates; it is closed with this.
 
     Raises:
-        ConfigurationError: there is no key.
+        ConfigurationError: there is no key, or it can't be one.
     """
 
     def __init__(
@@ -103,8 +106,11 @@ class OpenAIProvider(Closable):
         http_client: AsyncClient | None = None,
     ) -> None:
         self.name = _NAME
-        key = api_key or os.environ.get(_KEY, "")
-        if not key and not (base_url and is_local(base_url)):
+        place, given = ("api_key", api_key) if api_key else (_KEY, os.environ.get(_KEY, ""))
+        key = usable_key(given, place)
+        # The SDK would take a variable that is set to nothing for an address.
+        base_url = base_url or url_of(ProviderSettings(name=_NAME), _BASE) or _URL
+        if not key and not is_local(base_url):
             raise missing_key(ProviderSettings(name=_NAME), _KEY)
         self._client = AsyncOpenAI(
             api_key=key or "none",
@@ -148,7 +154,7 @@ class OpenAIProvider(Closable):
         response = await answered(call, self._failures, request.timeout)
         try:
             answer = fields(response.json())
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or deeper than anybody nests it
             answer = {}
         if answer.get("error"):
             raise self._failures.of_body(answer, None, response.headers)
@@ -168,12 +174,21 @@ class OpenAIProvider(Closable):
         async def opening() -> tuple[AsyncStream[object], ChunkReader]:
             body = self._writer.body(request, stream=True)
             stream = await self._client.post(
-                _PATH, cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+                _PATH, cast_to=object, body=body, stream=True, stream_cls=_Stream
             )
             request_id = stream.response.headers.get("x-request-id")
             return stream, ChunkReader(_NAME, request_id)
 
         return relayed(opening, self._failures, request.timeout)
+
+
+class _Stream(AsyncStream[object]):
+    """A stream whose events without data, which keep the connection open, aren't read as JSON."""
+
+    async def _iter_events(self):  # noqa: ANN202 - the SDK keeps the type to itself
+        async for event in super()._iter_events():
+            if event.data:
+                yield event
 
 
 def build(settings: ProviderSettings) -> LLMProvider:
@@ -195,7 +210,7 @@ def build(settings: ProviderSettings) -> LLMProvider:
         )
     return OpenAIProvider(
         api_key=key_of(settings, _KEY),
-        base_url=url_of(settings, "OPENAI_BASE_URL"),
+        base_url=url_of(settings, _BASE),
         model=settings.model,
         organization=value_of(settings, "OPENAI_ORG_ID", option="organization"),
         project=value_of(settings, "OPENAI_PROJECT_ID", option="project"),

@@ -177,14 +177,15 @@ class ChunkReader:
             call.custom = fields(joined(call.custom, piece["custom"]))
             return
         function = fields(piece.get("function"))
-        first = not (call.name or call.arguments)
-        call.name = call.name or text(function.get("name"))
+        first = not call.arguments
+        name = "" if call.name else text(function.get("name"))
+        call.name = call.name or name
         arguments = text(function.get("arguments"))
         call.arguments.append(arguments)
         yield ToolCallDelta(
             index=_CALLS + at,
             id=call.id if first else "",
-            name=call.name if first else "",
+            name=name,
             arguments=arguments,
         )
 

@@ -11,6 +11,7 @@ from llmgine.contracts.chat import JsonValue
 __all__ = ["Fields", "count", "fields", "is_fields", "items", "joined", "known", "text"]
 
 Fields = dict[str, JsonValue]
+_TOO_MUCH = 2**63
 
 
 def is_fields(value: object) -> TypeGuard[Fields]:
@@ -36,8 +37,10 @@ def text(value: JsonValue) -> str:
 
 
 def count(value: JsonValue) -> int | None:
-    """Return a whole number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """Return a whole number, of a size that can be a count or a time."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if abs(value) < _TOO_MUCH else None
 
 
 def known(value: Mapping[str, JsonValue], *without: str) -> Fields:

@@ -41,6 +41,7 @@ ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
 _LONGEST_TEXT = 500
 _SHORTEST_SECRET = 8
+_TOO_MANY = 429
 _SERVER_ERRORS = 500
 
 _BY_CODE: Mapping[str, type[ProviderError]] = {
@@ -148,11 +149,19 @@ class Failures:
     def __init__(self, provider: str, sdk: SdkErrors, *, secrets: Iterable[str] = ()) -> None:
         self._provider = provider
         self._sdk = sdk
-        self._secrets = tuple(each for each in secrets if len(each) >= _SHORTEST_SECRET)
+        # The end of a line, which a file may have put behind a key, is shown in various ways.
+        texts = map(str.strip, secrets)
+        self._secrets = tuple(each for each in texts if len(each) >= _SHORTEST_SECRET)
 
     def refusal(self, reason: str) -> InvalidRequestError:
         """Return the error for a request that the provider can't take, made before the call."""
         return InvalidRequestError(f"{self._provider}: {reason}", provider=self._provider)
+
+    def of_request(self, error: Exception) -> ProviderError:
+        """Return the error of a call to which there is no answer yet."""
+        if isinstance(error, TypeError) or type(error) is ValueError:  # the JSON encoder's own
+            return self.refusal(f"a request that can't be sent as JSON: {error}")
+        return self.of_call(error)
 
     def of_call(self, error: Exception) -> ProviderError:
         """Return the error of a call of which nothing has been handed on."""
@@ -257,7 +266,8 @@ def _kind(status: int | None, code: str | None, words: str) -> type[ProviderErro
         status = int(code)  # some servers send the status as the code of an error in a stream
     if status is None:
         return _worded(words) or ProviderServerError
-    if status >= _SERVER_ERRORS:
+    # What is said beside a limit on rates may sound like one on lengths: "too many tokens".
+    if status >= _SERVER_ERRORS or status == _TOO_MANY:
         return _BY_STATUS.get(status, ProviderServerError)
     return _worded(words) or _BY_STATUS.get(status, InvalidRequestError)
 

@@ -19,6 +19,7 @@ __all__ = [
     "missing_key",
     "seconds_of",
     "url_of",
+    "usable_key",
     "value_of",
 ]
 
@@ -59,11 +60,21 @@ def key_of(settings: ProviderSettings, variable: str, *, option: str = "api_key"
         ConfigurationError: it can't be a key; the text doesn't show it.
     """
     place, key = _given(settings, option, variable)
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
+    return usable_key(key, place) or None
+
+
+def usable_key(key: str, place: str) -> str:
+    """Return a key without the end of a line that a file may have put behind it.
+
+    Raises:
+        ConfigurationError: it can't be a key; the text doesn't show it.
+    """
+    key = key.strip()
+    if not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigurationError(
             f"{place}: expected a key of printable ASCII without spaces, found other characters"
         )
-    return key or None
+    return key
 
 
 def value_of(settings: ProviderSettings, variable: str, *, option: str) -> str | None:

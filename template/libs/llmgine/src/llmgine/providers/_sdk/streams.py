@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from llmgine.contracts import LLMChunk
 from llmgine.contracts.llm import StreamEnd, StreamStart, UsageUpdate
 from llmgine.contracts.stream import ResponseBuilder
-from llmgine.errors import ProviderError
+from llmgine.errors import ConfigurationError, ProviderError
 from llmgine.providers._sdk.errors import Failures
 
 __all__ = ["Reader", "SdkStream", "answered", "relayed"]
@@ -71,14 +71,17 @@ async def answered(call: Awaitable[T], failures: Failures, timeout: float | None
     """Return what a call on an SDK returns.
 
     Raises:
+        ConfigurationError: it couldn't be made.
         ProviderError: it failed, or took longer than `timeout`.
     """
     clock = _Clock(timeout)
     try:
         return await clock.wait(call)
+    except ConfigurationError:
+        raise
     except Exception as error:
         # Without the SDK's own as its cause: that one holds the request, and the key in it.
-        raise failures.late(timeout) if clock.expired else failures.of_call(error) from None
+        raise failures.late(timeout) if clock.expired else failures.of_request(error) from None
 
 
 async def relayed(
@@ -117,8 +120,10 @@ async def _opened(
     clock = _Clock(timeout)
     try:
         stream, reader = await clock.wait(opening())
+    except ConfigurationError:
+        raise
     except Exception as error:
-        raise failures.late(timeout) if clock.expired else failures.of_call(error) from None
+        raise failures.late(timeout) if clock.expired else failures.of_request(error) from None
     return _Reading(stream, reader, failures, clock, timeout)
 
 
@@ -150,10 +155,11 @@ class _Reading(Generic[ItemT]):
     async def next(self) -> Iterable[LLMChunk]:
         """Return the next chunks, or the last ones once the SDK has no item left."""
         try:
-            return self._reader.read(await self._clock.wait(self._stream.__anext__()))
+            # Whole, so that what can't be read is met here.
+            return list(self._reader.read(await self._clock.wait(self._stream.__anext__())))
         except StopAsyncIteration:
             self._exhausted = True
-            return self._reader.end()
+            return list(self._reader.end())
         except Exception as error:
             raise self._broken(error) from None
 
