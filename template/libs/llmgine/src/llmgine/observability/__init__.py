@@ -5,8 +5,11 @@ The handlers themselves are optional files and are imported by name, as in
 """
 
 from llmgine.observability.client import ObservabilityClient
-from llmgine.observability.handler import ObservabilityEventHandler
-from llmgine.observability.report import HandlerReport, ObservabilityReport
+from llmgine.observability.handler import (
+    HandlerReport,
+    ObservabilityEventHandler,
+    ObservabilityReport,
+)
 
 __all__ = [
     "HandlerReport",

@@ -14,8 +14,7 @@ from weakref import WeakSet
 
 from llmgine.contracts.messages import Event
 from llmgine.observability._guard import Caught, SparseLog, attempt
-from llmgine.observability.handler import ObservabilityEventHandler
-from llmgine.observability.report import HandlerReport
+from llmgine.observability.handler import HandlerReport, ObservabilityEventHandler
 
 __all__ = ["Channel"]
 

@@ -17,8 +17,8 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from llmgine.observability._guard import Caught, SparseLog, attempt
+from llmgine.observability.handler import HandlerReport
 from llmgine.observability.redaction import redact_text
-from llmgine.observability.report import HandlerReport
 
 __all__ = ["THREAD_NAME", "Link", "Pipeline", "Sent"]
 

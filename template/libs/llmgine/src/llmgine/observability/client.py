@@ -9,25 +9,39 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from threading import TIMEOUT_MAX, Lock
 from typing import TypeVar
 
-from llmgine.contracts.events import AttributeValue, LogEvent, LogLevel, MetricEvent
+from llmgine.contracts.ambient import current_parent_id
+from llmgine.contracts.events import (
+    AttributeValue,
+    LogEvent,
+    LogLevel,
+    MetricEvent,
+    SpanEndedEvent,
+    SpanStartedEvent,
+)
 from llmgine.contracts.messages import Event, Message
 from llmgine.errors import ConfigurationError
 from llmgine.observability._channel import Channel
 from llmgine.observability._snapshot import snapshot
-from llmgine.observability._span import Span, emitting_parent_id
-from llmgine.observability.handler import ObservabilityEventHandler, Reading
-from llmgine.observability.report import HandlerReport, ObservabilityReport
+from llmgine.observability.handler import (
+    HandlerReport,
+    ObservabilityEventHandler,
+    ObservabilityReport,
+    Reading,
+)
 from llmgine.settings import ObservabilitySettings
 
-__all__ = ["ObservabilityClient"]
+__all__ = ["ObservabilityClient", "emitting_parent_id"]
 
 MessageT = TypeVar("MessageT", bound=Message)
 
 _log = logging.getLogger("llmgine.observability")
+# The id of the span that is open here, and what was being handled when it was opened.
+_open_span: ContextVar[tuple[str, str | None] | None] = ContextVar("llmgine_span", default=None)
 
 
 class ObservabilityClient:
@@ -143,7 +157,7 @@ class ObservabilityClient:
         Inner spans, log lines and measurements have the span as their parent. What the block
         raises is in the second event, and goes on.
         """
-        return Span(self, name, attributes)
+        return _Span(self, name, attributes)
 
     def carrier(self) -> dict[str, str]:
         """Return what another process has to be told to join the trace that this code is in.
@@ -243,3 +257,53 @@ def _limit(timeout: float | None, default: float) -> float:
 async def _all_done(pending: list[Future[bool]], limit: float) -> None:
     if pending:
         await asyncio.wait([asyncio.wrap_future(each) for each in pending], timeout=limit)
+
+
+def emitting_parent_id() -> str | None:
+    """Return the id of the span, or else of the message, within which the calling code runs."""
+    # Within a span, unless a message is being handled that the span doesn't enclose.
+    span = _open_span.get()
+    parent = current_parent_id()
+    return span[0] if span is not None and span[1] == parent else parent
+
+
+class _Span(AbstractContextManager[None]):
+    """The block of `ObservabilityClient.span`; it can be entered once.
+
+    Args:
+        client: who is told of its start and its end.
+        name: what is measured.
+        attributes: what else there is to say of it.
+    """
+
+    def __init__(
+        self, client: ObservabilityClient, name: str, attributes: dict[str, AttributeValue]
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._attributes = attributes
+
+    def __enter__(self) -> None:
+        self._started = SpanStartedEvent(
+            name=self._name, attributes=self._attributes, parent_id=emitting_parent_id()
+        )
+        self._client.observe(self._started)
+        self._outer = _open_span.get()
+        _open_span.set((self._started.id, current_parent_id()))
+        self._began = time.perf_counter()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _where: object) -> None:
+        duration = time.perf_counter() - self._began
+        # By value, since a token can't be reset where a generator is closed in another context.
+        _open_span.set(self._outer)
+        self._client.observe(
+            SpanEndedEvent(
+                span_id=self._started.id,
+                session_id=self._started.session_id,
+                parent_id=self._started.parent_id,
+                name=self._name,
+                attributes=self._attributes,
+                error=error,
+                duration=duration,
+            )
+        )

@@ -20,8 +20,7 @@ from typing import Final
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import AttributeValue, LogEvent, LogLevel
 from llmgine.observability._guard import Caught, attempt
-from llmgine.observability._span import emitting_parent_id
-from llmgine.observability.client import ObservabilityClient
+from llmgine.observability.client import ObservabilityClient, emitting_parent_id
 
 __all__ = ["bridged_logging"]
 

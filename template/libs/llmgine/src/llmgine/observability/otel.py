@@ -27,9 +27,8 @@ from llmgine.observability._otel_errors import error_type, error_values
 from llmgine.observability._otel_meters import Meters
 from llmgine.observability._otel_spans import SpanTable, carried, remote
 from llmgine.observability._otel_values import Providers
-from llmgine.observability.handler import ObservabilityEventHandler, Reading
+from llmgine.observability.handler import HandlerReport, ObservabilityEventHandler, Reading
 from llmgine.observability.record import to_record
-from llmgine.observability.report import HandlerReport
 from llmgine.settings import OtelSettings
 
 __all__ = ["OpenTelemetryEventHandler", "Providers", "build"]

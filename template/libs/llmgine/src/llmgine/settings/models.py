@@ -1,9 +1,4 @@
-"""Every limit and switch of the spine: one plain dataclass for each room.
-
-Nothing here reads a file or the environment; `bootstrap` fills these from settings.
-All durations are seconds, all sizes bytes unless the name says otherwise. A number that can't
-be meant raises `ConfigurationError`, wherever the settings are made.
-"""
+"""Limits and switches of what surrounds a model: its provider, tools and conversations."""
 
 from __future__ import annotations
 
@@ -15,278 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 from llmgine.errors import ConfigurationError
+from llmgine.settings.checks import check
 
 __all__ = [
     "BudgetSettings",
-    "BusSettings",
-    "CircuitBreakerSettings",
-    "CommandRetrySettings",
-    "ConsoleSettings",
     "ContextSettings",
-    "DeadLetterSettings",
-    "FileSettings",
     "McpServerSettings",
     "McpSettings",
-    "ObservabilitySettings",
-    "OtelSettings",
     "PriceSettings",
     "ProviderSettings",
-    "RateLimitSettings",
     "RetrySettings",
     "ToolSettings",
 ]
 
-
-def _check(room: object, *names: str, least: float) -> None:
-    for name in names:
-        value: float | Decimal = vars(room)[name]
-        # Written this way round, the comparison refuses "not a number" as well.
-        if not value >= least:
-            raise ConfigurationError(f"{name}: expected a number from {least:g} up, found {value}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BusSettings:
-    """Limits of a `MessageBus`.
-
-    Attributes:
-        command_timeout: a command's limit where neither call nor handler names one.
-        event_timeout: an event handler's limit where the handler names none.
-        cancel_grace: how long a handler may ignore its cancellation before it is left behind.
-        drain_timeout: how long `stop` and a session's exit wait for work under way.
-        queue_size: events that wait per session id before publishers wait too.
-        overflow: what a publisher outside every handler meets at a full queue.
-        concurrent_per_session: `concurrent=True` handlers at once, per session id.
-        threads: threads for `def` handlers.
-        abandoned_threads: threads given up on (and replaced) before calls have to wait.
-    """
-
-    command_timeout: float = 60.0
-    event_timeout: float = 30.0
-    cancel_grace: float = 1.0
-    drain_timeout: float = 10.0
-    queue_size: int = 10_000
-    overflow: Literal["wait", "refuse"] = "wait"
-    concurrent_per_session: int = 64
-    threads: int = 32
-    abandoned_threads: int = 64
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "command_timeout", "event_timeout", "cancel_grace", "drain_timeout", least=0)
-        _check(self, "queue_size", "concurrent_per_session", "threads", least=1)
-        _check(self, "abandoned_threads", least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CommandRetrySettings:
-    """How commands whose class says that they are idempotent are run again after a failure.
-
-    Attributes:
-        enabled: whether that is done at all.
-        attempts: runs at most, the first included.
-        delay: the longest pause before the second; each further one may be twice as long.
-        max_delay: the longest pause at all. An error that asks for a longer one ends the attempts.
-        deadline: how long after the first run has begun another one may begin.
-    """
-
-    enabled: bool = False
-    attempts: int = 3
-    delay: float = 0.5
-    max_delay: float = 30.0
-    deadline: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "attempts", least=1)
-        _check(self, "delay", "max_delay", "deadline", least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CircuitBreakerSettings:
-    """When calls that keep failing are refused for a while.
-
-    Attributes:
-        enabled: whether that is done at all.
-        calls: how many of the last calls are looked at,
-        window: and how old they may be.
-        failures: how many of them must have failed,
-        ratio: and which share of them.
-        open_for: how long calls are refused before one may try.
-        scope: whether each session is counted by itself, or all together.
-        max_keys: circuits that are kept; the one that has gone unused for longest makes way.
-    """
-
-    enabled: bool = False
-    calls: int = 20
-    window: float = 60.0
-    failures: int = 5
-    ratio: float = 0.5
-    open_for: float = 30.0
-    scope: Literal["session", "bus"] = "session"
-    max_keys: int = 10_000
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "failures", "max_keys", least=1)
-        _check(self, "window", "open_for", "ratio", least=0)
-        _check(self, "calls", least=self.failures)
-        if self.ratio > 1:
-            raise ConfigurationError(f"ratio: expected a number up to 1, found {self.ratio}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RateLimitSettings:
-    """How many calls may begin in how much time.
-
-    Attributes:
-        enabled: whether they are limited at all.
-        requests: calls at most
-        per: in so many seconds.
-        max_wait: how long a call may wait for its turn; 0 refuses it at once.
-        scope: whether each session is counted by itself, or all together.
-        max_keys: keys that are counted at once; calls of further ones are refused.
-    """
-
-    enabled: bool = False
-    requests: int = 60
-    per: float = 60.0
-    max_wait: float = 30.0
-    scope: Literal["session", "bus"] = "session"
-    max_keys: int = 10_000
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "requests", "max_keys", least=1)
-        _check(self, "per", least=0.001)
-        _check(self, "max_wait", least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeadLetterSettings:
-    """How messages are kept that have failed for good.
-
-    Attributes:
-        enabled: whether they are kept at all.
-        limit: letters in memory; the oldest makes way.
-        path: a file that every letter is added to, so that it outlives the process; the messages
-            stand in it in full. Its folder is made on first use.
-    """
-
-    enabled: bool = False
-    limit: int = 1000
-    path: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "limit", least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConsoleSettings:
-    """What the console handler prints.
-
-    Attributes:
-        enabled: whether it is attached at all.
-        fold: join a start and its result into one line.
-        content: show prompts, completions, tool arguments and results.
-        colour: `auto` colours on a terminal only and honours `NO_COLOR`.
-    """
-
-    enabled: bool = True
-    fold: bool = True
-    content: bool = False
-    colour: Literal["auto", "always", "never"] = "auto"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileSettings:
-    """Where and how the JSON Lines handler writes.
-
-    Attributes:
-        enabled: whether it is attached at all.
-        path: the event file; its folder is made on first use.
-        content: write prompts, completions, tool arguments and results.
-        max_bytes: size at which the file is rotated; 0 never.
-        backups: rotated files that are kept.
-    """
-
-    enabled: bool = True
-    path: Path = Path(".llmgine/events.jsonl")
-    content: bool = True
-    max_bytes: int = 50 * 1024 * 1024
-    backups: int = 5
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "max_bytes", "backups", least=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OtelSettings:
-    """What is sent to an OpenTelemetry backend, and where it is; `OTEL_*` variables win.
-
-    Attributes:
-        enabled: whether the handler is attached at all.
-        endpoint: where OTLP is taken; for HTTP without the signal's path.
-        headers: sent with every request; kept out of `repr`, since a key may be among them.
-        protocol: `grpc` needs the extra `otlp`.
-        traces: send spans.
-        metrics: send measurements.
-        logs: send the events that are no span's as log records.
-        content: send prompts, completions, tool arguments and results.
-        service_name: the application's name.
-        queue_size: spans or log records that wait before the oldest is dropped and counted.
-        batch_size: how many of them go in one request.
-        delay: seconds that they wait for others at most.
-        metric_interval: seconds between two reports of the measurements.
-    """
-
-    enabled: bool = False
-    endpoint: str = "http://localhost:4318"
-    headers: dict[str, str] = field(default_factory=dict[str, str], repr=False)
-    protocol: Literal["http/protobuf", "grpc"] = "http/protobuf"
-    traces: bool = True
-    metrics: bool = True
-    logs: bool = True
-    content: bool = False
-    service_name: str = ""
-    queue_size: int = 2048
-    batch_size: int = 256
-    delay: float = 1.0
-    metric_interval: float = 60.0
-
-    def __post_init__(self) -> None:
-        """Refuse what can't be meant."""
-        if not self.endpoint.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                f"endpoint: expected http://host:port or https://..., found {self.endpoint!r}"
-            )
-        _check(self, "queue_size", "batch_size", least=1)
-        _check(self, "delay", least=0)
-        _check(self, "metric_interval", least=0.01)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObservabilitySettings:
-    """Limits of the `ObservabilityClient`, the same for each handler.
-
-    Attributes:
-        buffer_size: events that wait for one handler before the oldest is dropped and counted.
-        flush_timeout: the default limit of `flush`.
-        stop_timeout: the default limit of `stop`.
-        logging: the least level of what standard `logging` is given to reach the handlers as well.
-    """
-
-    buffer_size: int = 10_000
-    flush_timeout: float = 2.0
-    stop_timeout: float = 5.0
-    logging: Literal["off", "debug", "info", "warning", "error", "critical"] = "off"
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that can't be meant."""
-        _check(self, "buffer_size", least=1)
-        _check(self, "flush_timeout", "stop_timeout", least=0)
+_SERVER_NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +47,7 @@ class ContextSettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
-        _check(self, "busy_timeout", least=0)
+        check(self, "busy_timeout", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,8 +114,8 @@ class RetrySettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
-        _check(self, "attempts", least=1)
-        _check(self, "delay", "max_delay", "deadline", least=0)
+        check(self, "attempts", least=1)
+        check(self, "delay", "max_delay", "deadline", least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,7 +140,7 @@ class PriceSettings:
         for name, price in given.items():
             if not math.isfinite(price):
                 raise ConfigurationError(f"{name}: expected a number from 0 up, found {price}")
-        _check(self, *given, least=0)
+        check(self, *given, least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,7 +166,7 @@ class BudgetSettings:
     def __post_init__(self) -> None:
         """Refuse limits that can't be meant, or can't hold."""
         limits = ("session_tokens", "session_cost", "process_tokens", "process_cost")
-        _check(self, *limits, least=0)
+        check(self, *limits, least=0)
         for name in ("session_cost", "process_cost"):
             if vars(self)[name] < math.inf and not self.prices:
                 text = f"{name}: expected prices beside it, in [budget.prices.<model>], found none"
@@ -467,10 +204,10 @@ class ToolSettings:
 
     def __post_init__(self) -> None:
         """Refuse numbers that can't be meant."""
-        _check(self, "timeout", "cancel_grace", "approval_timeout", least=0)
-        _check(self, "concurrency", "threads", "abandoned_threads", "max_depth", least=1)
-        _check(self, "max_argument_bytes", least=2)
-        _check(self, "max_result_bytes", least=256)
+        check(self, "timeout", "cancel_grace", "approval_timeout", least=0)
+        check(self, "concurrency", "threads", "abandoned_threads", "max_depth", least=1)
+        check(self, "max_argument_bytes", least=2)
+        check(self, "max_result_bytes", least=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -513,7 +250,7 @@ class McpServerSettings:
 
     def __post_init__(self) -> None:
         """Refuse what can't be meant."""
-        _check(self, "connect_timeout", "timeout", least=0.001)
+        check(self, "connect_timeout", "timeout", least=0.001)
         if bool(self.command) == bool(self.url):
             found = "both" if self.command else "neither"
             raise ConfigurationError(f"command: expected either `command` or `url`, found {found}")
@@ -523,9 +260,6 @@ class McpServerSettings:
         if strange := [name for name in other if vars(self)[name]]:
             kind = "`url`" if self.command else "`command`"
             raise ConfigurationError(f"{strange[0]}: expected beside {kind} alone")
-
-
-_SERVER_NAME = re.compile(r"[a-zA-Z0-9_-]{1,32}")
 
 
 @dataclass(frozen=True, kw_only=True)
