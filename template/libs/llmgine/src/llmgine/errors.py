@@ -45,56 +45,19 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 __all__ = [
-    "AuthenticationError",
-    "BadResponseError",
-    "BudgetExceededError",
-    "BusNotRunningError",
-    "BusStoppedError",
-    "CallCancelledError",
-    "CassetteError",
-    "CircuitOpenError",
-    "CodecError",
-    "CommandTimeoutError",
-    "ConfigurationError",
-    "ConflictError",
-    "ContentFilterError",
-    "ContextLengthError",
-    "ContextStoreError",
-    "CorruptRowError",
-    "DuplicateHandlerError",
-    "EventTimeoutError",
-    "InvalidMessageError",
-    "InvalidRequestError",
-    "InvalidSessionIdError",
-    "LlmgineError",
-    "NoHandlerError",
-    "NotFoundError",
-    "OverloadedError",
-    "PartialAnswer",
-    "PermissionDeniedError",
-    "ProviderConnectionError",
-    "ProviderError",
-    "ProviderServerError",
-    "ProviderTimeoutError",
-    "QueueFullError",
-    "QuotaExceededError",
-    "RateExceededError",
-    "RateLimitError",
-    "RefusedError",
-    "ScriptError",
-    "SessionClosedError",
-    "SessionError",
-    "SessionMismatchError",
-    "SessionOpenError",
-    "StreamInterruptedError",
-    "ToolError",
-    "ToolRegistrationError",
-    "UndecoratedMessageError",
-    "VersionConflictError",
-    "WouldDeadlockError",
-    "WrongLoopError",
-    "provider_error",
-]
+    "AuthenticationError", "BadResponseError", "BudgetExceededError", "BusNotRunningError",
+    "BusStoppedError", "CallCancelledError", "CassetteError", "CircuitOpenError", "CodecError",
+    "CommandTimeoutError", "ConfigurationError", "ConflictError", "ContentFilterError",
+    "ContextLengthError", "ContextStoreError", "CorruptRowError", "DuplicateHandlerError",
+    "EventTimeoutError", "InvalidMessageError", "InvalidRequestError", "InvalidSessionIdError",
+    "LlmgineError", "NoHandlerError", "NotFoundError", "OverloadedError", "PartialAnswer",
+    "PermissionDeniedError", "ProviderConnectionError", "ProviderError", "ProviderServerError",
+    "ProviderTimeoutError", "QueueFullError", "QuotaExceededError", "RateExceededError",
+    "RateLimitError", "RefusedError", "ScriptError", "SessionClosedError", "SessionError",
+    "SessionMismatchError", "SessionOpenError", "StreamInterruptedError", "ToolError",
+    "ToolRegistrationError", "UndecoratedMessageError", "VersionConflictError",
+    "WouldDeadlockError", "WrongLoopError", "provider_error",
+]  # fmt: skip
 
 
 class LlmgineError(Exception):
@@ -423,25 +386,7 @@ class CallCancelledError(ProviderError):
 
 
 _BY_CODE: Mapping[str, type[ProviderError]] = {
-    error.code: error
-    for error in (
-        InvalidRequestError,
-        ContextLengthError,
-        AuthenticationError,
-        PermissionDeniedError,
-        NotFoundError,
-        QuotaExceededError,
-        RateLimitError,
-        OverloadedError,
-        ProviderServerError,
-        ConflictError,
-        ProviderTimeoutError,
-        ProviderConnectionError,
-        ContentFilterError,
-        BadResponseError,
-        StreamInterruptedError,
-        CallCancelledError,
-    )
+    error.code: error for error in ProviderError.__subclasses__()
 }
 
 
