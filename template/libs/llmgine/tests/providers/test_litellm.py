@@ -67,8 +67,9 @@ TOOL: ToolDefinition = {
 
 @pytest.fixture(autouse=True)
 def nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "LITELLM_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_API_BASE", "_BASE_URL")):
+            monkeypatch.delenv(name)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -330,6 +331,8 @@ async def test_what_would_be_dropped_is_refused_before_the_call() -> None:
         for request in (replace(HELLO, metadata={"a": "b"}), replace(HELLO, top_k=3)):
             with pytest.raises(InvalidRequestError):
                 await provider.complete(request)
+        with pytest.raises(InvalidRequestError, match="'api_key'"):
+            await provider.complete(replace(HELLO, provider_options={"api_key": "x"}))
     assert server.heard == []
 
 
@@ -361,3 +364,52 @@ async def test_keys_are_looked_for_by_the_names_that_litellm_gives_them() -> Non
                 await made.complete(HELLO)
             assert server.heard[-1].headers["authorization"] == f"Bearer {expected}"
     assert "OPENAI_API_KEY" not in os.environ
+
+
+async def test_one_of_several_keys_is_enough() -> None:
+    with pytest.raises(ConfigurationError, match="GOOGLE_API_KEY or GEMINI_API_KEY"):
+        await LiteLLMProvider("gemini/g").__aenter__()
+    with pytest.raises(ConfigurationError, match=r"GEMINI_API_KEY in \.env: expected a key"):
+        await LiteLLMProvider("gemini/g", variables={"GEMINI_API_KEY": "a key"}).__aenter__()
+    async with LiteLLMProvider("gemini/g", variables={"GEMINI_API_KEY": KEY}) as provider:
+        assert provider.name == "litellm"
+
+
+async def test_an_address_is_no_key() -> None:
+    async with LiteLLMProvider("ollama/m") as provider:
+        assert provider.name == "litellm"
+    address = {"OLLAMA_API_BASE": "http://10.0.0.9:11434"}
+    with pytest.raises(ConfigurationError, match="OLLAMA_API_BASE from the environment alone"):
+        await LiteLLMProvider("ollama/m", variables=address).__aenter__()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_key_goes_to_its_own_provider_alone(
+    monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    variables = {"GEMINI_API_KEY": "key-of-gemini"}
+    elsewhere = replace(HELLO, model="openai/m")
+    async with LoopbackServer(both) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+        async with LiteLLMProvider("gemini/g", variables=variables) as provider:
+            with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
+                await ask(provider, elsewhere, stream=stream)
+        assert server.heard == []
+        variables["OPENAI_API_KEY"] = KEY
+        async with LiteLLMProvider("gemini/g", variables=variables) as provider:
+            await ask(provider, elsewhere, stream=stream)
+    assert server.heard[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_key_of_the_environment_stands_in_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    said = Reply.json({"error": {"message": f"no such key: {KEY}"}}, status=401)
+    async with (
+        LoopbackServer(said) as server,
+        LiteLLMProvider("openai/m", base_url=f"{server.url}/v1") as provider,
+    ):
+        with pytest.raises(AuthenticationError, match=r"\[redacted\]") as caught:
+            await provider.complete(HELLO)
+    assert KEY not in str(caught.value)

@@ -34,6 +34,7 @@ from llmgine.providers._sdk.options import (
     missing_key,
     seconds_of,
     url_of,
+    usable_key,
 )
 from llmgine.providers._sdk.streams import answered, relayed
 from llmgine.settings import ProviderSettings
@@ -42,6 +43,8 @@ __all__ = ["LiteLLMProvider", "build"]
 
 _NAME = "litellm"
 _READ = 600.0
+# How the variables end that hold what can be handed on as a key.
+_KEYS = ("_API_KEY", "_API_TOKEN")
 _OPTIONS = ("api_key", "base_url", "read_timeout", "send_reasoning")
 # LiteLLM's exceptions are made of these.
 _ERRORS = SdkErrors(
@@ -99,6 +102,7 @@ class LiteLLMProvider(Closable):
         variables: where keys are looked for besides the environment, by LiteLLM's names.
 
     Raises:
+        ConfigurationError: the key can't be one.
         ModuleNotFoundError: the extra `litellm` isn't installed.
     """
 
@@ -116,14 +120,15 @@ class LiteLLMProvider(Closable):
             raise ModuleNotFoundError("No module named 'litellm'", name="litellm")
         self.name = _NAME
         self._model = model
-        self._key = api_key
+        self._key = usable_key(api_key or "", "api_key") or None
         self._needs_key = not (base_url and is_local(base_url))
         self._base_url = base_url
         self._read_timeout = read_timeout
         self._variables = variables or {}
         self._library: ModuleType | None = None
         self._importing = asyncio.Lock()
-        secrets = (api_key or "", *self._variables.values())
+        around = (value for name, value in os.environ.items() if name.endswith(_KEYS))
+        secrets = (api_key or "", *self._variables.values(), *around)
         self._failures = _Failures(_NAME, _ERRORS, secrets=secrets)
         dialect = Dialect(
             provider=_NAME,
@@ -144,7 +149,7 @@ class LiteLLMProvider(Closable):
         Raises:
             ConfigurationError: there is none.
         """
-        await self._loaded()
+        self._key_for(self._model, await self._loaded())
         return self
 
     async def aclose(self) -> None:
@@ -177,21 +182,27 @@ class LiteLLMProvider(Closable):
         return relayed(opening, self._failures, request.timeout)
 
     async def _answer(self, request: LLMRequest) -> _Dumped:
-        options = self._arguments(request, stream=False)
-        return await (await self._loaded()).acompletion(**options, **self._connection())
+        library = await self._loaded()
+        return await library.acompletion(**self._arguments(request, library, stream=False))
 
     async def _open(self, request: LLMRequest) -> _Wrapper:
-        options = self._arguments(request, stream=True)
-        return await (await self._loaded()).acompletion(**options, **self._connection())
+        library = await self._loaded()
+        return await library.acompletion(**self._arguments(request, library, stream=True))
 
-    def _arguments(self, request: LLMRequest, *, stream: bool) -> dict[str, object]:
+    def _arguments(
+        self, request: LLMRequest, library: ModuleType, *, stream: bool
+    ) -> dict[str, object]:
         if request.metadata:
             raise self._failures.refusal("metadata: LiteLLM would keep it to itself")
-        return self._writer.body(request, stream=stream)
+        body = self._writer.body(request, stream=stream)
+        connection = self._connection(request.model or self._model, library)
+        if clash := sorted(connection.keys() & body.keys()):
+            raise self._failures.refusal(f"provider_options: {clash[0]!r} is the provider's own")
+        return {**body, **connection}
 
-    def _connection(self) -> dict[str, object]:
+    def _connection(self, model: str, library: ModuleType) -> dict[str, object]:
         return {
-            "api_key": self._key,
+            "api_key": self._key_for(model, library),
             "api_base": self._base_url,
             "timeout": self._read_timeout,
             "num_retries": 0,
@@ -201,25 +212,31 @@ class LiteLLMProvider(Closable):
     async def _loaded(self) -> ModuleType:
         async with self._importing:
             if self._library is None:
-                library = await asyncio.to_thread(_imported)
-                self._key = self._key or self._found_key(library)
-                self._library = library
+                self._library = await asyncio.to_thread(_imported)
             return self._library
 
-    def _found_key(self, library: ModuleType) -> str | None:
-        """Return the key that stands beside the environment; nothing where LiteLLM has it."""
-        lacking: list[str] = library.validate_environment(model=self._model)["missing_keys"]
-        found = [self._variables[name] for name in lacking if self._variables.get(name)]
-        if lacking and not found and not self._needs_key:
-            return "none"
-        if len(found) < len(lacking):
-            raise missing_key(ProviderSettings(name=_NAME), " and ".join(lacking))
-        if len(found) > 1:
+    def _key_for(self, model: str, library: ModuleType) -> str | None:
+        """Return the key that was given, or stands in `.env`; nothing where LiteLLM has its own.
+
+        A model's key is for its provider alone. Where LiteLLM names several, any of them will do;
+        what isn't named like a key (an address, a region) it may find by other ways as well.
+        """
+        if self._key is not None:
+            return self._key
+        missing: list[str] = library.validate_environment(model=model)["missing_keys"]
+        lacking = [name for name in missing if not os.environ.get(name)]
+        found = [name for name in lacking if self._variables.get(name, "").strip()]
+        if others := [name for name in found if not name.endswith(_KEYS)]:
             raise ConfigurationError(
-                f"provider.name: for {self._model!r} LiteLLM reads {' and '.join(lacking)} from "
-                "the environment alone; set them there"
+                f"provider.name: for {model!r} LiteLLM reads {' and '.join(others)} from the "
+                "environment alone; set them there and not in .env"
             )
-        return found[0] if found else None
+        if found:
+            return usable_key(self._variables[found[0]], f"{found[0]} in .env")
+        keys = [name for name in lacking if name.endswith(_KEYS)]
+        if keys and self._needs_key:
+            raise missing_key(ProviderSettings(name=_NAME), " or ".join(keys))
+        return "none" if keys else None
 
 
 def _imported() -> ModuleType:
