@@ -216,6 +216,12 @@ async def test_what_a_provider_can_do_is_recorded(path: Path) -> None:
     assert capabilities_of(CassettePlayer(path)) == ProviderCapabilities(tools=False)
 
 
+def test_a_capability_of_another_version_is_left_out(path: Path) -> None:
+    CassetteRecorder(ScriptedProvider(), path).save()
+    path.write_text(text_of(path).replace('"tools"', '"telepathy": true, "tools"'))
+    assert capabilities_of(CassettePlayer(path)) == ProviderCapabilities()
+
+
 # -- Which requests are the same
 
 
@@ -335,6 +341,22 @@ async def test_an_empty_cassette_knows_nothing(path: Path) -> None:
         await player.complete(asking())
 
 
+async def test_a_miss_among_long_conversations_is_told_at_once(path: Path) -> None:
+    def long(number: int) -> LLMRequest:
+        said = (ChatMessage.user(f"line {line} of {number}") for line in range(300))
+        return LLMRequest(messages=tuple(said))
+
+    recorder = CassetteRecorder(ScriptedProvider(["Hello"] * 30), path)
+    for number in range(30):
+        await recorder.complete(long(number))
+    recorder.save()
+    asked = replace(long(7), messages=(*long(7).messages, ChatMessage.user("and more")))
+    with pytest.raises(CassetteError) as caught:  # comparing line by line took minutes
+        await CassettePlayer(path).complete(asked)
+    assert "and more" in str(caught.value)
+    assert "line 0 of" not in str(caught.value)  # as it would where another were the nearest
+
+
 async def test_a_long_difference_is_cut(path: Path) -> None:
     player = await record(path, [asking()], "Fine.")
     many = LLMRequest(messages=tuple(ChatMessage.user(str(n)) for n in range(200)))
@@ -365,6 +387,11 @@ async def test_calls_that_were_never_made_can_be_asserted(path: Path) -> None:
             '{"cassette": 1, "provider": "x", "interactions": [{"chunks": [{"type": "Usage"}]}]}',
             "interaction 1: expected a chunk of an answer, found Usage",
         ),
+        (
+            '{"cassette": 1, "provider": "x", "interactions": [{"request": {}}]}',
+            "interaction 1: expected a response, chunks or an error",
+        ),
+        ('{"cassette": 1, "provider": "x"}', "expected a list of interactions, found none"),
     ],
 )
 def test_a_cassette_that_can_t_be_read_is_named(path: Path, content: str, text: str) -> None:
@@ -411,6 +438,45 @@ async def test_no_secret_is_written(path: Path) -> None:
     )
     with pytest.raises(RateLimitError, match=r"no credit for \[redacted\]"):
         await player.complete(other)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        ('{"pin_token": 12345, "n": 1}', {"pin_token": "[redacted]", "n": 1}),
+        ('{"secret": {"a": "b"}}', {"secret": "[redacted]"}),
+        ('{"cookie": ["x", "y"]}', {"cookie": "[redacted]"}),
+        ('{"a": "password=hunter22", "b": [1]}', {"a": "password=[redacted]", "b": [1]}),
+        (f'{{"a": "{KEY}", "a": 1}}', {"a": 1}),
+    ],
+)
+@pytest.mark.parametrize("whole", [True, False])
+async def test_arguments_stay_json_without_their_secrets(
+    path: Path, arguments: str, written: object, *, whole: bool
+) -> None:
+    call = ToolCall(id="1", name="login", arguments=arguments)
+    answer = ChatMessage(role="assistant", parts=(call,))
+    recorder = CassetteRecorder(ScriptedProvider([answer]), path)
+    await (recorder.complete(asking()) if whole else read(recorder.stream(asking())))
+    recorder.save()
+    player = CassettePlayer(path)
+    response = await player.complete(asking())
+    (played,) = response.message.tool_calls
+    assert json.loads(played.arguments) == written
+    assert KEY not in text_of(path)
+    # What comes back in the next request is the same question, with the secret or without.
+    assert played.arguments == json.dumps(written)
+
+
+async def test_arguments_without_secrets_stay_as_they_came(path: Path) -> None:
+    call = ToolCall(id="1", name="add", arguments='{"b" :1,  "a":2.50}')
+    recorder = CassetteRecorder(
+        ScriptedProvider([ChatMessage(role="assistant", parts=(call,))]), path
+    )
+    await recorder.complete(asking())
+    recorder.save()
+    response = await CassettePlayer(path).complete(asking())
+    assert response.message.tool_calls[0].arguments == call.arguments
 
 
 async def test_bytes_are_no_text_that_looks_like_a_secret(path: Path) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher, unified_diff
+from difflib import unified_diff
 from typing import TypeAlias, TypeVar
 
 from llmgine.contracts import (
@@ -107,9 +108,24 @@ class Cleaner:
                 cleaned[key] = item  # not the text that it looks like
             elif named and is_secret_key(key):
                 cleaned[key] = hidden(item)
+            elif tag == "ToolCall" and key == "arguments" and isinstance(item, str):
+                cleaned[key] = self._arguments(item)
             else:
                 cleaned[key] = self._json(item, dropped, named=named)
         return cleaned
+
+    def _arguments(self, text: str) -> str:
+        """Return a call's arguments as they came; with a secret in them they stay JSON."""
+        text = text if self._scrub is None else self._scrub(text)
+        redacted = redact_text(text)
+        try:
+            value: JsonValue = json.loads(text)
+        except (ValueError, RecursionError):
+            return redacted
+        cleaned = self._json(value, ())
+        if redacted == text and cleaned == value:
+            return text
+        return json.dumps(cleaned, ensure_ascii=False)
 
 
 def _comparable(request: LLMRequest) -> LLMRequest:
@@ -188,6 +204,8 @@ class Outcome:
         """
         response, chunks = table.get("response"), table.get("chunks")
         error = as_table(table.get("error"))
+        if not (response or error or isinstance(chunks, list)):
+            raise CodecError("expected a response, chunks or an error")
         return Outcome(
             response=_read(response, LLMResponse) if response else None,
             chunks=tuple(map(_read_chunk, chunks)) if isinstance(chunks, list) else None,
@@ -236,11 +254,16 @@ def _lines(request: Table) -> list[str]:
 
 
 def nearest(asked: Table, recorded: Iterable[Table]) -> Table | None:
-    """Return the recorded request that has most in common with the one that was asked."""
-    lines = _lines(asked)
+    """Return the recorded request that has most in common with the one that was asked.
+
+    Lines are counted, wherever they stand: comparing them in order takes minutes where
+    conversations are long.
+    """
+    lines = Counter(_lines(asked))
 
     def likeness(request: Table) -> float:
-        return SequenceMatcher(None, lines, _lines(request), autojunk=False).ratio()
+        others = Counter(_lines(request))
+        return (lines & others).total() / (lines.total() + others.total())
 
     return max(recorded, key=likeness, default=None)
 

@@ -35,7 +35,7 @@ import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
@@ -182,7 +182,8 @@ class CassettePlayer:
         cassette = _loaded(path)
         self.name = str(cassette["provider"])
         able = as_table(cassette.get("capabilities"))
-        self._capabilities = ProviderCapabilities(**{name: bool(able[name]) for name in able})
+        known = (each.name for each in fields(ProviderCapabilities) if each.name in able)
+        self._capabilities = ProviderCapabilities(**{name: bool(able[name]) for name in known})
         self._recorded: dict[str, list[Table]] = {}
         self._outcomes: dict[str, deque[Outcome]] = {}
         for request, outcome in _interactions(path, cassette):
@@ -282,7 +283,9 @@ def _loaded(path: Path) -> Table:
 
 def _interactions(path: Path, cassette: Table) -> Iterator[tuple[Table, Outcome]]:
     entries = cassette.get("interactions")
-    for number, each in enumerate(entries if isinstance(entries, list) else (), 1):
+    if not isinstance(entries, list):
+        raise CassetteError(f"{path}: expected a list of interactions, found none; {_HOW}")
+    for number, each in enumerate(entries, 1):
         entry = as_table(each)
         try:
             yield as_table(entry.get("request")), Outcome.read(entry)
