@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Thread
 
 import pytest
@@ -167,6 +167,22 @@ def test_all_is_as_before_afterwards() -> None:
     assert other.stream.getvalue() == "later\n", "no more than before is written elsewhere"
 
 
+@pytest.mark.parametrize("levels", [("info", "info"), ("info", "debug"), ("debug", "info")])
+def test_two_applications_may_end_in_any_order(levels: tuple[LogLevel, LogLevel]) -> None:
+    kept = Kept(), Kept()
+    clients = [ObservabilityClient([each]) for each in kept]
+    with _root() as root:
+        with ExitStack() as later:
+            with bridged_logging(clients[0], levels[0]):
+                later.enter_context(bridged_logging(clients[1], levels[1]))
+                root.info("both")
+            root.info("one")
+        assert root.level == logging.WARNING
+    for client in clients:
+        client.close(20)
+    assert [[event.text for event in each.events] for each in kept] == [["both"], ["both", "one"]]
+
+
 def test_a_level_that_was_set_meanwhile_stays() -> None:
     with _root() as root:
         with bridged_logging(ObservabilityClient(), "info"):
@@ -210,6 +226,18 @@ def test_what_isnt_bridged_is_printed_as_without_a_bridge(
     printed = capsys.readouterr().err
     assert kept.events == []
     assert printed.splitlines() == ["running low", "no exporter"]
+
+
+def test_what_isnt_bridged_is_printed_once_with_two_bridges(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging.StreamHandler(sys.stderr))
+    clients = [ObservabilityClient([Kept()]) for _ in range(2)]
+    with _root(), bridged_logging(clients[0], "info"), bridged_logging(clients[1], "info"):
+        logging.getLogger("llmgine.observability").warning("the disk is full")
+    for client in clients:
+        client.close(20)
+    assert capsys.readouterr().err.count("the disk is full") == 1
 
 
 def test_a_logger_with_a_handler_of_its_own_needs_no_last_resort(

@@ -46,21 +46,33 @@ def bridged_logging(client: ObservabilityClient, level: LogLevel) -> Generator[N
         level: the least level.
     """
     root, least = logging.getLogger(), (_LEVELS.index(level) + 1) * _STEP
-    before = root.level
+    # Another application may have bridged it, and may end first or last.
+    before = next((each.before for each in _bridges()), root.level)
     bridge = _Bridge(client, least, before)
     gates = [(each, partial(bridge.lets, on_stderr=_is_on_stderr(each))) for each in root.handlers]
     for handler, gate in gates:
         handler.addFilter(gate)
     root.addHandler(bridge)
-    root.setLevel(min(before, least))
+    root.setLevel(min(root.level, least))
     try:
         yield
     finally:
+        untouched = root.level == _level(before)
         root.removeHandler(bridge)
-        if root.level == min(before, least):
-            root.setLevel(before)
+        if untouched:
+            root.setLevel(_level(before))
         for handler, gate in gates:
             handler.removeFilter(gate)
+
+
+def _bridges() -> list[_Bridge]:
+    """Return those that the root logger has, the oldest first."""
+    return [each for each in logging.getLogger().handlers if isinstance(each, _Bridge)]
+
+
+def _level(before: int) -> int:
+    """Return the level that the root logger has for its bridges, beside its own."""
+    return min([before, *(each.least for each in _bridges())])
 
 
 def _is_on_stderr(handler: logging.Handler) -> bool:
@@ -81,11 +93,15 @@ class _Bridge(logging.Handler):
         client: takes them as events.
         least: their least level.
         before: the root logger's level as it was.
+
+    Attributes:
+        least: the same.
+        before: the same.
     """
 
     def __init__(self, client: ObservabilityClient, least: int, before: int) -> None:
         super().__init__()
-        self._client, self._least, self._before = client, least, before
+        self._client, self.least, self.before = client, least, before
         self._shown = any(handler.on_terminal for handler in client.handlers)
         self._thread = _Thread()
 
@@ -115,17 +131,17 @@ class _Bridge(logging.Handler):
         logger = logging.getLogger(record.name)
         while not logger.level and logger.parent is not None:
             logger = logger.parent
-        return record.levelno >= (self._before if logger.parent is None else logger.level)
+        return record.levelno >= (self.before if logger.parent is None else logger.level)
 
     def _is_alone(self, name: str) -> bool:
-        """Tell whether no other handler hears a logger, which propagates, as it came here."""
+        """Tell whether bridges alone hear a logger, which propagates, and this is the first."""
         logger: logging.Logger | None = logging.getLogger(name)
-        while logger is not None and all(each is self for each in logger.handlers):
+        while logger is not None and all(isinstance(each, _Bridge) for each in logger.handlers):
             logger = logger.parent
-        return logger is None
+        return logger is None and next(iter(_bridges()), self) is self
 
     def _takes(self, record: logging.LogRecord) -> bool:
-        if record.levelno < self._least or self._thread.bridging:
+        if record.levelno < self.least or self._thread.bridging:
             return False
         return not _is_a_writers(record)
 
