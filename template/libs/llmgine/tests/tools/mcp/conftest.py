@@ -47,6 +47,7 @@ def tool(name, **more):
 
 
 names = "echo slow die huge picture structured resources grow where fail"
+names += " nap" if kind == "sleepy" else ""
 tools = [tool(name) for name in names.split()]
 tools += [tool("a.b/c", annotations={"readOnlyHint": True}), tool("a b c"), tool("x" * 100)]
 tools += [tool("refuse")]
@@ -83,6 +84,9 @@ def called(name, arguments):
         tools.append(tool("fresh"))
         tools[0]["description"] = "Does it better."
         send({"method": "notifications/tools/list_changed"})
+    if name == "nap":
+        send({"method": "notifications/tools/list_changed"})
+        time.sleep(arguments["seconds"])
     if name == "where":
         return text(json.dumps({"folder": os.getcwd(), "pid": os.getpid(), **os.environ}))
     if name == "fail":

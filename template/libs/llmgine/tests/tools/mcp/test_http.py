@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from llmgine.settings import McpServerSettings
+from llmgine.tools import ToolManager
+from llmgine.tools.mcp import McpServers
 from mcp import MCPError, types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server as McpServer
@@ -33,6 +36,7 @@ class Site:
         self._old = old
         self.names = ["echo", "slow", "leave"]
         self.headers: dict[str, str] = {}
+        self.silent = ""
         self.began = asyncio.Event()
         self.cancelled = asyncio.Event()
         self._bus = InMemorySubscriptionBus()
@@ -59,7 +63,15 @@ class Site:
         if self._old:
             server.add_request_handler("server/discover", types.RequestParams, self._unknown)
         app = server.streamable_http_app()
-        config = uvicorn.Config(app, log_level="critical", ws="none", timeout_graceful_shutdown=1)
+
+        async def answered(scope: Any, receive: Any, send: Any) -> None:
+            if scope.get("method") == self.silent:
+                await asyncio.Event().wait()
+            await app(scope, receive, send)
+
+        config = uvicorn.Config(
+            answered, log_level="critical", ws="none", timeout_graceful_shutdown=1
+        )
         self._uvicorn = uvicorn.Server(config)
         serving = self._uvicorn.serve(sockets=[self._socket])
         self._task = asyncio.create_task(serving)
@@ -128,6 +140,29 @@ async def test_tools_are_called_with_the_settings_headers(site: Site, connect: C
     results = await asyncio.gather(*(on.call("t_echo", number=n) for n in range(8)))
     assert [each.text for each in results] == [f"{{'number': {n}}}" for n in range(8)]
     assert site.headers["authorization"] == "Bearer secret"
+
+
+async def test_a_password_in_the_address_is_sent_but_not_logged(
+    site: Site, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    url = f"http://me:hunter2@127.0.0.1:{site.port}/mcp"
+    on = await connect(McpServerSettings(url=url, approval="never"))
+    assert (await on.call("t_echo")).error_code is None
+    assert site.headers["authorization"] == "Basic bWU6aHVudGVyMg=="
+    assert f"http://127.0.0.1:{site.port}/mcp" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+async def test_a_server_that_answers_no_farewell_is_left_all_the_same() -> None:
+    site = Site(old=True)
+    await site.come()
+    servers = McpServers({"t": site.settings()}, ToolManager())
+    async with servers:
+        assert servers.connections["t"].connected
+        site.silent = "DELETE"
+    assert not servers.connections["t"].connected
+    await site.go()
 
 
 async def test_a_call_past_its_limit_is_cancelled_there(site: Site, connect: Connect) -> None:

@@ -143,10 +143,24 @@ async def test_what_a_server_changes_is_offered(server: Server, connect: Connect
 
 
 async def test_what_stands_on_standard_output_beside_the_protocol_is_skipped(
-    server: Server, connect: Connect
+    server: Server, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     on = await connect(server.settings("noisy"))
     assert (await on.call("t_echo", text="a")).text == '["echo", {"text": "a"}]'
+    assert "MCP server 't': (no message) Welcome to the server!" in caplog.messages
+    assert [each for each in caplog.records if each.exc_info] == []
+
+
+async def test_a_server_that_is_busy_may_say_later_what_has_changed(
+    server: Server, connect: Connect
+) -> None:
+    on = await connect(server.settings("sleepy", connect_timeout=1.5))
+    await server.until(lambda: on.connection.connected)
+    connects = on.connection.connects
+    assert (await on.call("t_nap", seconds=2.5)).error_code is None
+    assert (await on.call("t_echo")).error_code is None
+    assert on.connection.connects == connects
 
 
 # -- Calls that end early
@@ -263,6 +277,17 @@ async def test_no_process_is_left_of_a_start_that_was_cut_off(server: Server) ->
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
+    assert server.alive() == []
+
+
+async def test_a_stop_waits_for_no_server_that_has_just_been_started(server: Server) -> None:
+    settings = server.settings("silent", connect_timeout=600)
+    (connection,) = McpServers({"t": settings}, ToolManager()).connections.values()
+    starting = asyncio.create_task(connection.start())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await connection.stop()
+    assert await starting != ""
     assert server.alive() == []
 
 

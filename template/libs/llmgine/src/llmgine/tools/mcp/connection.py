@@ -28,7 +28,7 @@ from llmgine.tools.mcp.transport import LastWords, opened, program
 
 __all__ = ["McpConnection"]
 
-_Signal: TypeAlias = Literal["look", "ended", "forgotten", "stop"]
+_Signal: TypeAlias = Literal["look", "changed", "ended", "forgotten", "stop"]
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -75,6 +75,7 @@ class McpConnection:
         self.connects = 0
         self._server = program(name, settings, folder, variables) if settings.command else settings
         self._patience = settings.connect_timeout
+        self._busy = settings.timeout
         self._offer = Offer(name, settings, tools, self.call)
         self._task: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
@@ -237,7 +238,7 @@ class McpConnection:
         async with AsyncExitStack() as stack:
             way = opened(self._server, words, partial(self._signal, "ended"))
             streams = await stack.enter_async_context(way)
-            async with self._limited():
+            async with self._limited(self._patience):
                 client = Client(
                     nullcontext(streams),
                     cache=None,
@@ -255,20 +256,23 @@ class McpConnection:
             await self._watch(client)
 
     async def _watch(self, client: Client) -> None:
-        while (signal := await self._signals.get()) == "look":
-            async with self._limited():
+        while (signal := await self._signals.get()) in {"look", "changed"}:
+            # What tells of a change may be busy with a call, and answer after that.
+            busy = self._busy if signal == "changed" else 0
+            async with self._limited(self._patience + busy):
                 self._offer.update(await _listed(client))
             self._settle(client)
         if signal != "stop":
             raise ConnectionError(_REASONS[signal])
 
     @asynccontextmanager
-    async def _limited(self) -> AsyncGenerator[None, None]:
+    async def _limited(self, seconds: float) -> AsyncGenerator[None, None]:
+        left = 0 if self._stopped.is_set() else seconds
         try:
-            async with asyncio.timeout(self._patience) as self._limit:
+            async with asyncio.timeout(left) as self._limit:
                 yield
         except TimeoutError:
-            raise TimeoutError(f"no answer within {self._patience:g} s") from None
+            raise TimeoutError(f"no answer within {seconds:g} s") from None
         finally:
             self._limit = None
 
@@ -281,8 +285,12 @@ class McpConnection:
         self._signals.put_nowait(signal)
 
     async def _hear(self, message: IncomingMessage) -> None:
-        if isinstance(message, types.ToolListChangedNotification) and self._signals.empty():
-            self._signal("look")
+        if isinstance(message, types.ToolListChangedNotification):
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._signals.empty():
+            self._signal("changed")
 
     async def _listen(self, client: Client) -> None:
         """Ask to be told of changes, where the protocol wants to be asked."""
@@ -291,7 +299,7 @@ class McpConnection:
             try:
                 async with client.listen(tools_list_changed=True) as changes:
                     async for _ in changes:
-                        self._signal("look")
+                        self._changed()
             except (ListenNotSupportedError, MCPError):
                 return
             except SubscriptionLost as error:

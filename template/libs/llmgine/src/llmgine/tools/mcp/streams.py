@@ -52,26 +52,35 @@ class Watched:
     Args:
         stream: the messages.
         ended: called at their end.
+        strange: called with what is told of anything else that came.
     """
 
-    def __init__(self, stream: Reading, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, stream: Reading, ended: Callable[[], None], strange: Callable[[Exception], None]
+    ) -> None:
         self._stream = stream
         self._ended = ended
+        self._strange = strange
 
     async def receive(self) -> SessionMessage | Exception:
         """Return the next message."""
-        return await self._stream.receive()
+        return self._noted(await self._stream.receive())
 
     async def aclose(self) -> None:
         """Listen no more."""
         await self._stream.aclose()
+
+    def _noted(self, message: SessionMessage | Exception) -> SessionMessage | Exception:
+        if isinstance(message, Exception):
+            self._strange(message)
+        return message
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
         try:
-            return await self._stream.__anext__()
+            return self._noted(await self._stream.__anext__())
         except StopAsyncIteration:
             self._ended()
             raise

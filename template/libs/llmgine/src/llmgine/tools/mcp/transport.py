@@ -16,6 +16,7 @@ from typing import TextIO
 import httpx2
 from mcp import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from pydantic import ValidationError
 
 from llmgine.errors import ConfigurationError
 from llmgine.settings import McpServerSettings
@@ -29,6 +30,7 @@ _SESSION = "mcp-session-id"
 _KEPT_LINES = 3
 _LONGEST_LINE = 300
 _LAST_LINES_WAIT = 0.5
+_FAREWELL_WAIT = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,11 @@ class LastWords:
         if line := "".join(each for each in line if each.isprintable())[:_LONGEST_LINE].strip():
             _log.info("MCP server %r: %s", self._name, line)
             self._lines.append(line)
+
+    def no_message(self, error: Exception) -> None:
+        """Note what came where only messages of the protocol belong."""
+        faults = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+        self.add(f"(no message) {faults[0]['input'] if faults else error}")
 
     @asynccontextmanager
     async def heard(self) -> AsyncGenerator[TextIO, None]:
@@ -103,18 +110,36 @@ async def opened(
     """
     async with AsyncExitStack() as stack:
         if isinstance(server, StdioServerParameters):
+            logging.getLogger("mcp.client.stdio").addFilter(_is_news)
             errors = await stack.enter_async_context(words.heard())
             transport = stdio_client(server, errlog=errors)
         else:
-            client = await stack.enter_async_context(_http_client(server, words))
+            # A name and a password go into a header: the address stands in logs.
+            address = httpx2.URL(server.url)
+            login = (address.username, address.password) if address.userinfo else None
+            client = await stack.enter_async_context(_http_client(server, words, login))
             transport = streamable_http_client(
-                server.url, http_client=client, max_sse_event_size=_LONGEST_EVENT
+                str(address.copy_with(userinfo=b"")),
+                http_client=client,
+                max_sse_event_size=_LONGEST_EVENT,
             )
         reading, writing = await stack.enter_async_context(transport)
-        yield Watched(reading, ended), writing
+        yield Watched(reading, ended, words.no_message), writing
 
 
-def _http_client(settings: McpServerSettings, words: LastWords) -> httpx2.AsyncClient:
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out the SDK's traceback for each line that is no message: `LastWords` has the line."""
+    return not record.getMessage().startswith("Failed to parse")
+
+
+def _http_client(
+    settings: McpServerSettings, words: LastWords, login: tuple[str, str] | None
+) -> httpx2.AsyncClient:
+    async def hurry(request: httpx2.Request) -> None:
+        if request.method == "DELETE":
+            # The session's end: a server that has no answer to that must not hold up ours.
+            request.extensions["timeout"] = httpx2.Timeout(_FAREWELL_WAIT).as_dict()
+
     async def note(response: httpx2.Response) -> None:
         if response.is_error:
             words.add(f"HTTP {response.status_code} {response.reason_phrase}")
@@ -125,7 +150,8 @@ def _http_client(settings: McpServerSettings, words: LastWords) -> httpx2.AsyncC
 
     # A call has a limit of its own; a stream of notifications may be silent for days.
     return httpx2.AsyncClient(
+        auth=login,
         headers=settings.headers,
         timeout=httpx2.Timeout(settings.connect_timeout, read=None),
-        event_hooks={"response": [note]},
+        event_hooks={"request": [hurry], "response": [note]},
     )
