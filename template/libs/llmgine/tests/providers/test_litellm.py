@@ -336,6 +336,17 @@ async def test_what_would_be_dropped_is_refused_before_the_call() -> None:
     assert server.heard == []
 
 
+async def test_closing_one_leaves_the_connections_of_others() -> None:
+    async with talking(both) as (server, provider):
+        url = f"{server.url}/v1"
+        async with LiteLLMProvider("openai/m", api_key=KEY, base_url=url) as other:
+            await other.complete(HELLO)
+        await provider.complete(HELLO)
+        await provider.aclose()
+        async with LiteLLMProvider("openai/m", api_key=KEY, base_url=url) as later:
+            assert (await later.complete(HELLO)).text == "Hello"
+
+
 # -- Settings
 
 

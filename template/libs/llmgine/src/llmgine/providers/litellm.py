@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
+from weakref import WeakSet
 
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
@@ -106,6 +107,8 @@ class LiteLLMProvider(Closable):
         ModuleNotFoundError: the extra `litellm` isn't installed.
     """
 
+    _asking: ClassVar[WeakSet[LiteLLMProvider]] = WeakSet()
+
     def __init__(
         self,
         model: str,
@@ -153,9 +156,12 @@ class LiteLLMProvider(Closable):
         return self
 
     async def aclose(self) -> None:
-        """Close LiteLLM's connections, which all its callers in the process share."""
-        if self._library is not None:
+        """Close LiteLLM's connections, which all its callers share, with the last of them."""
+        self._asking.discard(self)
+        if self._library is not None and not self._asking:
             await self._library.close_litellm_async_clients()
+            # Else it would go on to use those that are closed.
+            self._library.in_memory_llm_clients_cache.flush_cache()
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
         """Return the whole answer.
@@ -213,7 +219,8 @@ class LiteLLMProvider(Closable):
         async with self._importing:
             if self._library is None:
                 self._library = await asyncio.to_thread(_imported)
-            return self._library
+        self._asking.add(self)
+        return self._library
 
     def _key_for(self, model: str, library: ModuleType) -> str | None:
         """Return the key that was given, or stands in `.env`; nothing where LiteLLM has its own.
