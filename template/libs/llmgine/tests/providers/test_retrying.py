@@ -122,6 +122,14 @@ def test_an_error_says_itself_whether_to_try_again() -> None:
     assert timed(provider.complete(REQUEST)) == (error, 0.0)
 
 
+def test_a_provider_that_says_why_it_ended_a_stream_is_believed() -> None:
+    error = StreamInterruptedError("too long")
+    error.provider_code = "context_length_exceeded"
+    provider, inner = retrying(error, "never")
+    assert timed(read(provider.stream(REQUEST))) == (error, 0.0)
+    assert len(inner.requests) == 1
+
+
 def test_the_last_error_is_raised_after_all_attempts() -> None:
     errors = [RateLimitError(str(number)) for number in range(4)]
     provider, inner = retrying(*errors, "never", attempts=4)

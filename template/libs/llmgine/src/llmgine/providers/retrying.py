@@ -97,8 +97,9 @@ class _Attempts:
         if isinstance(error, BadResponseError):
             self._bad_responses += 1
             return error.retryable and self._bad_responses == 1
-        # Nothing of this stream has been shown.
-        return error.retryable or isinstance(error, StreamInterruptedError)
+        # Nothing of this stream has been shown; where the provider itself said why, that counts.
+        broken = isinstance(error, StreamInterruptedError) and error.provider_code is None
+        return error.retryable or broken
 
 
 class RetryingProvider:
