@@ -901,6 +901,7 @@ async def test_nobody_there_is_a_connection_error() -> None:
                 await ask(provider, HELLO, stream=stream)
             assert caught.value.retryable
             assert isinstance(caught.value, ConnectionError)
+            assert f"no connection to {url.removeprefix('http://')} (" in str(caught.value)
     broken = Reply(headers={"content-type": "application/json"}, pieces=(b"{",), ending="drop")
     assert type(await error_of(broken)) is ProviderConnectionError
 

@@ -131,7 +131,8 @@ class OpenAIProvider(Closable):
             send_reasoning=send_reasoning,
             extras=_EXTRAS if own else None,
         )
-        self._failures = Failures(_NAME, _ERRORS, secrets=(key,))
+        server = self._client.base_url.netloc.decode()  # without a password
+        self._failures = Failures(_NAME, _ERRORS, secrets=(key,), server=server)
         self._writer = RequestWriter(dialect, model or _MODEL, self._failures.refusal)
 
     @property

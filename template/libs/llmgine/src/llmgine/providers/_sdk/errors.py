@@ -144,10 +144,14 @@ class Failures:
         provider: the provider's name.
         sdk: the SDK's exceptions.
         secrets: texts that must not stand in an error's, such as the key.
+        server: who is connected to, where that is known.
     """
 
-    def __init__(self, provider: str, sdk: SdkErrors, *, secrets: Iterable[str] = ()) -> None:
+    def __init__(
+        self, provider: str, sdk: SdkErrors, *, secrets: Iterable[str] = (), server: str = ""
+    ) -> None:
         self._provider = provider
+        self._no_connection = f"no connection to {server}" if server else "no connection"
         self._sdk = sdk
         # The end of a line, which a file may have put behind a key, is shown in various ways.
         texts = map(str.strip, secrets)
@@ -174,7 +178,7 @@ class Failures:
             return self.of_body(body, error.status_code, error.response.headers)
         for kinds, kind, what in (
             (self._sdk.timeout, ProviderTimeoutError, "no answer in time"),
-            (self._sdk.connection, ProviderConnectionError, "no connection"),
+            (self._sdk.connection, ProviderConnectionError, self._no_connection),
         ):
             if isinstance(error, kinds):
                 return self._made(kind, f"{what}{_cause(error)}")
