@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import EllipsisType
 
 from pydantic import PrivateAttr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from llmgine.bootstrap.layers import PREFIX, Layer, lines, merged, place, problems, shape_of, shown
 from llmgine.bootstrap.sources import Location, locate, read, variables
@@ -113,14 +110,12 @@ class ApplicationConfig(BaseSettings):
             super().__init__(**merged(layers))
         except ValidationError as error:
             raise ConfigurationError("\n".join(lines(error, layers))) from None
-        self._location = location
-        self._layers = layers
+        self._location, self._layers = location, layers
         for name in type(self).model_fields:
             # The model is frozen for its users; this is still its construction.
             vars(self)[name] = self._anchored(name, vars(self)[name])
-        given = self.provider.variables
-        beside = variables(type(self), location)
-        vars(self)["provider"] = replace(self.provider, variables={**beside, **given})
+        beside = variables(type(self), location) | self.provider.variables
+        vars(self)["provider"] = replace(self.provider, variables=beside)
 
     @property
     def folder(self) -> Path:
@@ -140,22 +135,16 @@ class ApplicationConfig(BaseSettings):
         """Make the paths of a group absolute."""
         if not is_dataclass(group) or isinstance(group, type):
             return group
-        changes: dict[str, Path] = {}
-        for each in fields(group):
-            value: object = getattr(group, each.name)
-            if isinstance(value, Path):
-                changes[each.name] = self._absolute(f"{name}.{each.name}", value)
-        return replace(group, **changes)
+        paths = [each.name for each in fields(group) if isinstance(getattr(group, each.name), Path)]
+        fixed = {each: self._absolute(f"{name}.{each}", getattr(group, each)) for each in paths}
+        return replace(group, **fixed)
 
     def _absolute(self, name: str, path: Path) -> Path:
-        try:
-            absolute = self.folder / path.expanduser()
-        except RuntimeError:
-            absolute = None
-        if absolute is None or "\0" in str(path):
-            found = f"expected a path, found {shown(name, str(path))}"
-            raise ConfigurationError(f"{name}: {found}{place(name, self._layers)}")
-        return absolute
+        with suppress(RuntimeError):  # of a home that there isn't
+            if "\0" not in str(path):
+                return self.folder / path.expanduser()
+        found = shown(name, str(path)) + place(name, self._layers)
+        raise ConfigurationError(f"{name}: expected a path, found {found}")
 
     @classmethod
     def settings_customise_sources(

@@ -26,6 +26,7 @@ __all__ = [
     "shape_of",
     "shown",
     "variable",
+    "with_lists",
 ]
 
 PREFIX = "LLMGINE_"
@@ -148,6 +149,23 @@ def _joined(lower: Mapping[str, object], upper: Mapping[str, object]) -> dict[st
         else:
             result[key] = value  # a group given as an object is complete: it replaces the rest
     return result
+
+
+def with_lists(values: Mapping[str, object], shape: Shape) -> dict[str, object]:
+    """Return the values with each list, which a variable holds as words and commas, as one."""
+    result = dict(values)
+    for name, annotation in shape.items():
+        group, _, key = name.partition(".")
+        table = result.get(group)
+        if get_origin(annotation) is list and is_table(table):
+            result[group] = {**table, **_as_list(key, table.get(key))}
+    return result
+
+
+def _as_list(key: str, text: object) -> dict[str, list[str]]:
+    if not isinstance(text, str):
+        return {}
+    return {key: [word for each in text.split(",") if (word := each.strip())]}
 
 
 def problems(layer: Layer, shape: Shape) -> Iterator[str]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import EllipsisType
-from typing import TypeVar, get_origin
+from typing import TypeVar
 
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsError
 
-from llmgine.bootstrap.layers import PREFIX, Layer, Shape, is_table, problems, shape_of
+from llmgine.bootstrap.layers import PREFIX, Layer, problems, shape_of, with_lists
 from llmgine.errors import ConfigurationError
 
 __all__ = ["Location", "locate", "read", "variables"]
@@ -156,21 +151,7 @@ def _layer(origin: str, model: type[BaseSettings], source: EnvSettingsSource) ->
         raise ConfigurationError(f"{error} ({origin})") from None
     # A `.env` belongs to other programs as well: what isn't addressed to us is theirs.
     ours = {name: value for name, value in values.items() if name in model.model_fields}
-    return replace(unread, values=_with_lists(ours, shape_of(model)))
-
-
-def _with_lists(values: Mapping[str, object], shape: Shape) -> dict[str, object]:
-    """Return the values with each list, which a variable holds as words and commas, as one."""
-    result = dict(values)
-    for name, annotation in shape.items():
-        group, _, key = name.partition(".")
-        table = result.get(group)
-        if get_origin(annotation) is list and is_table(table):
-            text = table.get(key)
-            if isinstance(text, str):
-                words = [word.strip() for word in text.split(",")]
-                result[group] = {**table, key: [word for word in words if word]}
-    return result
+    return replace(unread, values=with_lists(ours, shape_of(model)))
 
 
 def _short(path: Path) -> str:

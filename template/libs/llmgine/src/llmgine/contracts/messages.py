@@ -56,10 +56,8 @@ class _NoMetadata(dict[str, str]):
 
 NO_METADATA: Mapping[str, str] = _NoMetadata()
 
-
 _BATCH = 256
 _BYTES = 16
-
 # The batch being handed out (and the one before, should two threads begin one together).
 _batches: deque[list[str]] = deque(maxlen=2)
 

@@ -54,9 +54,8 @@ class HandlerReport:
     def __str__(self) -> str:
         lost = f"{self.overflowed} overflowed, {self.failed} failed, {self.stopped} stopped"
         return (
-            f"{self.handler}: {self.emitted} emitted = {self.delivered} delivered"
-            f" + {self.dropped} dropped ({lost})"
-            f" + {self.unconfirmed} unconfirmed + {self.queued} queued"
+            f"{self.handler}: {self.emitted} emitted = {self.delivered} delivered + {self.dropped}"
+            f" dropped ({lost}) + {self.unconfirmed} unconfirmed + {self.queued} queued"
         )
 
 
@@ -129,7 +128,7 @@ class ObservabilityEventHandler(ABC):
         to this handler may be among them.
         """
         del carried
-        return _nothing
+        return lambda: None
 
     def start(self) -> None:  # noqa: B027 - there to be overridden, or not
         """Get ready, before the first event; called once more in a forked process."""
@@ -159,7 +158,3 @@ class ObservabilityEventHandler(ABC):
             total: whether it only ever grows.
         """
         del name, unit, read, total
-
-
-def _nothing() -> None:
-    pass

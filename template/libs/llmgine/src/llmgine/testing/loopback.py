@@ -1,12 +1,11 @@
 """A server on this machine that answers what a test tells it to, byte for byte.
 
-For tests of whatever speaks HTTP, such as providers, against a real connection:
+For tests of whatever speaks HTTP, such as providers, against a real connection. It can also do
+what servers shouldn't: break off, fall silent, send rubbish.
 
     async with LoopbackServer(Reply.json({"text": "Hello"})) as server:
         ...  # a client that is given server.url
         assert server.heard[0].json() == {"question": "?"}
-
-It can also do what servers shouldn't: break off, fall silent, send rubbish.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Self, TypeAlias
 
 __all__ = ["Heard", "LoopbackServer", "Reply"]
+
+Ending: TypeAlias = Literal["end", "drop", "hold"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +39,7 @@ class Heard:
 
     def json(self) -> dict[str, object]:
         """Return the body, a JSON object."""
-        value: dict[str, object] = json.loads(self.body)
-        return value
+        return json.loads(self.body)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,23 +57,21 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     pieces: tuple[bytes, ...] = ()
-    ending: Literal["end", "drop", "hold"] = "end"
+    ending: Ending = "end"
 
     @classmethod
     def json(cls, value: object, *, status: int = 200, **headers: str) -> Reply:
         """Return a reply of JSON; `retry_after="2"` makes the header `retry-after`."""
-        named = {name.replace("_", "-"): each for name, each in headers.items()}
+        about = {name.replace("_", "-"): each for name, each in headers.items()}
+        about.setdefault("content-type", "application/json")
         body = json.dumps(value, ensure_ascii=False).encode()
-        about = {"content-type": "application/json", **named}
         return cls(status=status, headers=about, pieces=(body,))
 
     @classmethod
-    def events(
-        cls, events: Iterable[bytes], *, ending: Literal["end", "drop", "hold"] = "end"
-    ) -> Reply:
+    def events(cls, events: Iterable[bytes], *, ending: Ending = "end") -> Reply:
         """Return a reply of server-sent events, each a piece with its blank line at the end."""
-        about = {"content-type": "text/event-stream"}
-        return cls(headers=about, pieces=tuple(events), ending=ending)
+        headers = {"content-type": "text/event-stream"}
+        return cls(headers=headers, pieces=tuple(events), ending=ending)
 
 
 Answer: TypeAlias = Reply | Callable[[Heard], Reply]
@@ -83,8 +81,7 @@ class LoopbackServer:
     """Listens on 127.0.0.1 for as long as its block lasts.
 
     Args:
-        answers: one for each request, in order; the last one is repeated. A function makes one of
-            the request.
+        answers: one for each request, in order, or a function of it; the last one is repeated.
 
     Attributes:
         heard: the requests, in order.
@@ -97,9 +94,7 @@ class LoopbackServer:
         self.left = asyncio.Event()
         self.connections = 0
         self._answers = list(answers)
-        self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
-        self._port = 0
 
     @property
     def url(self) -> str:
@@ -108,12 +103,11 @@ class LoopbackServer:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._port: int = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._server.close()
         for connection in self._serving:
             connection.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
@@ -159,9 +153,7 @@ class LoopbackServer:
         about = {**reply.headers, "transfer-encoding": "chunked"}
         lines = (f"{name}: {value}\r\n" for name, value in about.items())
         writer.write(f"HTTP/1.1 {reply.status} Test\r\n{''.join(lines)}\r\n".encode("latin-1"))
-        for piece in filter(None, reply.pieces):
+        last = (b"",) if reply.ending == "end" else ()  # an empty piece ends the body
+        for piece in (*filter(None, reply.pieces), *last):
             writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-            await writer.drain()
-        if reply.ending == "end":
-            writer.write(b"0\r\n\r\n")
             await writer.drain()

@@ -7,6 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import chain, repeat
 from math import isfinite
 from typing import Annotated, Any, NoReturn, TypeAlias, get_args, get_origin
 
@@ -16,10 +17,19 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_jsonable_python
 
+from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
-from llmgine.tools.parameters import Described, Parameter, ToolContext
-from llmgine.tools.schema import JsonSchema, strict_form, tidied, without_defaults
+from llmgine.tools.parameters import Parameter, ToolContext
+from llmgine.tools.schema import (
+    Definitions,
+    JsonSchema,
+    nullable,
+    options,
+    strict_form,
+    target,
+    tidied,
+)
 
 __all__ = ["Arguments", "GivenArguments"]
 
@@ -46,7 +56,7 @@ class Arguments:
     Args:
         name: the tool's name, for errors.
         parameters: what the function takes.
-        words: what its docstring says of them.
+        words: what its docstring says of them, by name.
 
     Attributes:
         schema: the JSON Schema of the arguments.
@@ -55,7 +65,9 @@ class Arguments:
         ToolRegistrationError: a parameter can't be described.
     """
 
-    def __init__(self, name: str, parameters: Iterable[Parameter], words: Described) -> None:
+    def __init__(
+        self, name: str, parameters: Iterable[Parameter], words: Mapping[str, str]
+    ) -> None:
         self._parameters = {f"p{at}": each for at, each in enumerate(parameters)}
         for each in self._parameters.values():
             if isinstance(each.default, FieldInfo):
@@ -68,7 +80,7 @@ class Arguments:
         properties: dict[str, JsonSchema] = self.schema["properties"]
         for each in self._parameters.values():
             if not each.injected:
-                _complete(properties[each.name], each, words.parameters.get(each.name))
+                _complete(properties[each.name], each, words.get(each.name))
         try:
             self.schema = json.loads(json.dumps(self.schema, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -113,7 +125,7 @@ class Arguments:
     def _validated(self, text: str) -> BaseModel:
         if "null" in text:
             sent = json.loads(text)
-            text = json.dumps(without_defaults(sent, self.schema, self.schema.get("$defs", {})))
+            text = json.dumps(_without_defaults(sent, self.schema, self.schema.get("$defs", {})))
         try:
             model = self._model.model_validate_json(text)
         except ValidationError as error:
@@ -278,6 +290,49 @@ def _checked(text: str, settings: ToolSettings) -> str:
         if not level:
             return text
     return _refuse_depth(settings)
+
+
+def _without_defaults(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonValue:
+    """Return arguments without each `null` that can only stand for a default.
+
+    That is how the strict form lets a model leave something out.
+    """
+    schema = _fitting(value, schema, definitions)
+    if isinstance(value, list):
+        items = chain(schema.get("prefixItems", ()), repeat(schema.get("items", {})))
+        pairs = zip(value, items, strict=False)  # the schema of further items is endless
+        return [_without_defaults(each, item, definitions) for each, item in pairs]
+    if not isinstance(value, dict):
+        return value
+    properties, required = schema.get("properties", {}), schema.get("required", ())
+    return {
+        name: _without_defaults(each, properties.get(name, {}), definitions)
+        for name, each in value.items()
+        if each is not None
+        or name in required
+        or name not in properties
+        or nullable(properties[name], definitions)
+    }
+
+
+def _fitting(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonSchema:
+    """Return which of a schema's options a list or an object is meant for."""
+    schema = target(schema, definitions)
+    several = options(schema)
+    for each in several:
+        fitting = _fitting(value, each, definitions)
+        if _fits(value, fitting):
+            return fitting
+    return {} if several else schema
+
+
+def _fits(value: JsonValue, schema: JsonSchema) -> bool:
+    if not isinstance(value, dict):
+        return isinstance(value, list) and not schema.keys().isdisjoint({"items", "prefixItems"})
+    properties = schema.get("properties", {})
+    return value.keys() <= properties.keys() and all(
+        value[name] == properties[name].get("const", value[name]) for name in value
+    )
 
 
 def _inner(value: dict[str, Any] | list[Any]) -> list[Any]:

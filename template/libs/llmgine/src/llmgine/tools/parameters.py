@@ -1,20 +1,18 @@
-"""What a function takes and is for, read from its signature, annotations and docstring."""
+"""What a function takes, read from its signature and annotations."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial, update_wrapper
 from types import MethodType
 from typing import Any, get_type_hints
 
-from docstring_parser import ParseError, parse
-
 from llmgine.contracts import ToolCall
 from llmgine.errors import ToolRegistrationError
 
-__all__ = ["Described", "Parameter", "ToolContext", "described", "parameters_of"]
+__all__ = ["Parameter", "ToolContext", "parameters_of"]
 
 Function = Callable[..., object]
 
@@ -143,27 +141,3 @@ def _resolved(annotation: object, source: Function, where: str, *, extras: bool 
             f"{where}: the annotation {annotation!r} can't be resolved ({error}); import its names "
             "at the top of the module, outside `if TYPE_CHECKING`"
         ) from error
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Described:
-    """The parts of a docstring that are of use to a model."""
-
-    text: str = ""
-    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-def described(docstring: str | None) -> Described:
-    """Read a docstring in the style of Google, NumPy or Sphinx; any other is all text."""
-    text = inspect.cleandoc(docstring or "")
-    try:
-        # The empty line in front lets the parser find a section that stands first.
-        found = parse(f"\n{text}")
-    except (ParseError, IndexError, ValueError):  # the parser trips over a stray `:raises:`, say
-        return Described(text=text)
-    parameters = {
-        each.arg_name: " ".join(each.description.split())
-        for each in found.params
-        if each.description
-    }
-    return Described(text=(found.description or "").strip(), parameters=parameters)

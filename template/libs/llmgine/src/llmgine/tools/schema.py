@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import chain, repeat
 from typing import Any, TypeAlias
 
-from llmgine.contracts.chat import JsonValue
-
-__all__ = ["JsonSchema", "strict_form", "tidied", "without_defaults"]
+__all__ = ["Definitions", "JsonSchema", "nullable", "options", "strict_form", "target", "tidied"]
 
 JsonSchema: TypeAlias = dict[str, Any]
 Definitions: TypeAlias = Mapping[str, JsonSchema]
@@ -111,67 +108,23 @@ def _close(schema: JsonSchema, definitions: Definitions) -> None:
     schema["additionalProperties"] = False
 
 
-def without_defaults(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonValue:
-    """Return arguments without each `null` that can only stand for a default.
-
-    That is how the strict form lets a model leave something out.
-    """
-    schema = _fitting(value, schema, definitions)
-    if isinstance(value, list):
-        items = chain(schema.get("prefixItems", ()), repeat(schema.get("items", {})))
-        pairs = zip(value, items, strict=False)  # the schema of further items is endless
-        return [without_defaults(each, item, definitions) for each, item in pairs]
-    if not isinstance(value, dict):
-        return value
-    properties, required = schema.get("properties", {}), schema.get("required", ())
-    return {
-        name: without_defaults(each, properties.get(name, {}), definitions)
-        for name, each in value.items()
-        if each is not None
-        or name in required
-        or name not in properties
-        or nullable(properties[name], definitions)
-    }
-
-
 def nullable(schema: JsonSchema, definitions: Definitions) -> bool:
     """Tell whether a schema takes `null`."""
-    schema = _target(schema, definitions)
-    if options := _options(schema):
-        return any(nullable(each, definitions) for each in options)
+    schema = target(schema, definitions)
+    if several := options(schema):
+        return any(nullable(each, definitions) for each in several)
     if "enum" in schema:
         return None in schema["enum"]
     return schema.get("type", "null") == "null" and schema.get("const") is None
 
 
-def _fitting(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonSchema:
-    """Return which of a schema's options a list or an object is meant for."""
-    schema = _target(schema, definitions)
-    options = _options(schema)
-    if not options:
-        return schema
-    for each in options:
-        fitting = _fitting(value, each, definitions)
-        if _fits(value, fitting):
-            return fitting
-    return {}
-
-
-def _fits(value: JsonValue, schema: JsonSchema) -> bool:
-    if not isinstance(value, dict):
-        return isinstance(value, list) and not schema.keys().isdisjoint({"items", "prefixItems"})
-    properties = schema.get("properties", {})
-    return value.keys() <= properties.keys() and all(
-        value[name] == properties[name].get("const", value[name]) for name in value
-    )
-
-
-def _target(schema: JsonSchema, definitions: Definitions) -> JsonSchema:
-    """Follow a reference."""
+def target(schema: JsonSchema, definitions: Definitions) -> JsonSchema:
+    """Return a schema, or the one that it refers to."""
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     return schema
 
 
-def _options(schema: JsonSchema) -> list[JsonSchema]:
+def options(schema: JsonSchema) -> list[JsonSchema]:
+    """Return the schemas of which a value fits one; none where there is no choice."""
     return [*schema.get("anyOf", ()), *schema.get("oneOf", ())]

@@ -7,16 +7,18 @@ import logging
 import marshal
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, TypeAlias
+
+from docstring_parser import ParseError, parse
 
 from llmgine.contracts import ToolCall, ToolDefinition
 from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments, GivenArguments
-from llmgine.tools.parameters import ToolContext, described, parameters_of
+from llmgine.tools.parameters import ToolContext, parameters_of
 
 __all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made"]
 
@@ -105,7 +107,7 @@ def made(
         name = outer.__name__ if inspect.isroutine(outer) else type(outer).__name__
     _check_options(name, needs_approval, timeout)
     own = None if inspect.isroutine(outer) else type(outer).__call__.__doc__
-    words = described(own or inspect.getdoc(outer))
+    words = _words_of(own or inspect.getdoc(outer))
     # Definitions are JSON: a member of a `StrEnum` becomes its text.
     text = str.__str__(words.text if description is None else description)
     if len(text) > _LONGEST_DESCRIPTION:
@@ -114,7 +116,7 @@ def made(
         name=str.__str__(name),
         description=text,
         function=function,
-        arguments=Arguments(name, parameters_of(function, name), words),
+        arguments=Arguments(name, parameters_of(function, name), words.parameters),
         needs_approval=needs_approval,
         timeout=timeout,
         threaded=not inspect.iscoroutinefunction(function),
@@ -240,3 +242,27 @@ for _name in (
     *("items", "pop", "popitem", "setdefault", "values"),
 ):
     setattr(_Definition, _name, _looking(_name))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Words:
+    """The parts of a docstring that are of use to a model."""
+
+    text: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def _words_of(docstring: str | None) -> _Words:
+    """Read a docstring in the style of Google, NumPy or Sphinx; any other is all text."""
+    text = inspect.cleandoc(docstring or "")
+    try:
+        # The empty line in front lets the parser find a section that stands first.
+        found = parse(f"\n{text}")
+    except (ParseError, IndexError, ValueError):  # the parser trips over a stray `:raises:`, say
+        return _Words(text=text)
+    parameters = {
+        each.arg_name: " ".join(each.description.split())
+        for each in found.params
+        if each.description
+    }
+    return _Words(text=(found.description or "").strip(), parameters=parameters)
