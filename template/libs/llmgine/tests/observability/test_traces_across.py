@@ -137,6 +137,26 @@ async def test_handlers_of_an_event_from_elsewhere_join_its_trace() -> None:
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+async def test_what_is_measured_within_a_span_joins_too() -> None:
+    process = Process()
+    client = process.client
+    with client.span("request"):
+        joined = client.joined({"traceparent": TRACEPARENT})
+        with joined, client.span("joined"), client.span("inner"):
+            pass
+        with client.joined({"traceparent": "no trace"}), client.span("not joined"):
+            pass
+        with client.span("afterwards"):
+            pass
+    await client.stop(10)
+    assert _place(process.span("joined")) == (TRACE, SPAN)
+    assert _place(process.span("inner"))[0] == TRACE
+    trace_id, _ = _place(process.span("request"))
+    assert trace_id != TRACE
+    assert _place(process.span("not joined"))[0] == trace_id
+    assert _place(process.span("afterwards"))[0] == trace_id
+
+
 async def test_spans_of_other_libraries_are_carried_and_join() -> None:
     process = Process()
     with process.tracer.start_as_current_span("request") as span:

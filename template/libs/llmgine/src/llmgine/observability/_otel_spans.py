@@ -24,6 +24,7 @@ __all__ = ["SpanTable", "carried", "remote"]
 _MAX_OPEN = 10_000
 _MAX_SEEN = 8
 _OPEN = contexts.create_key("llmgine-open-span")
+_JOINED_IN = contexts.create_key("llmgine-joined-in-span")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -81,7 +82,9 @@ class SpanTable:
         context = self.here()
         if event.parent_id is not None and event.parent_id != current_parent_id():
             named = self._open.get(event.parent_id)
-            return context if named is None else named.context
+            # Within a span another trace may have been joined, which holds for what follows.
+            if named is not None and context.get(_JOINED_IN) is not named:
+                return named.context
         return context
 
     def start(
@@ -168,6 +171,7 @@ class SpanTable:
         inside = _PROPAGATOR.extract(carried, before)
         if inside is before:
             return lambda: None
+        inside = contexts.set_value(_JOINED_IN, _opened(before), inside)
         contexts.attach(contexts.set_value(_OPEN, None, inside))
         return partial(contexts.attach, before)
 
