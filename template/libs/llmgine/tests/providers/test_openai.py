@@ -70,7 +70,7 @@ from httpx2 import AsyncClient, MockTransport, Request, Response
 from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.messages import MessageWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
-from llmgine.providers._chat.shape import fields
+from llmgine.providers._chat.shape import fields, items
 from llmgine.providers.openai import OpenAIProvider, build
 
 Wire = dict[str, JsonValue]
@@ -327,6 +327,24 @@ async def test_pictures_in_a_tool_result_follow_it() -> None:
         "role": "user",
         "content": [{"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}],
     }
+
+
+async def test_pictures_stand_behind_all_results_of_a_turn() -> None:
+    def result(call_id: str) -> ChatMessage:
+        picture = MediaPart(kind="image", url=f"https://x.test/{call_id}.png")
+        return ChatMessage.tool(ToolResult(tool_call_id=call_id, name="look", content=(picture,)))
+
+    calls = [ToolCall(id=each, name="look") for each in ("1", "2")]
+    wires = await sent_messages(
+        ChatMessage.assistant(*calls), result("1"), result("2"), ChatMessage.assistant("Seen.")
+    )
+    assert isinstance(wires, list)
+    roles = [fields(wire)["role"] for wire in wires]
+    assert roles == ["assistant", "tool", "tool", "user", "assistant"]
+    shown = [
+        fields(fields(part)["image_url"])["url"] for part in items(fields(wires[3])["content"])
+    ]
+    assert shown == ["https://x.test/1.png", "https://x.test/2.png"]
 
 
 TOOL: ToolDefinition = {

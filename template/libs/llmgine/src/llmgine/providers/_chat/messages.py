@@ -64,22 +64,29 @@ class MessageWriter:
         Raises:
             InvalidRequestError: a message holds what chat completions can't say.
         """
-        return list(chain.from_iterable(map(self._message, messages)))
+        media: list[MediaPart] = []
+        written = chain.from_iterable(self._message(message, media) for message in messages)
+        return [*written, *self._shown(media)]
 
-    def _message(self, message: ChatMessage) -> Iterator[Wire]:
+    def _message(self, message: ChatMessage, media: list[MediaPart]) -> Iterator[Wire]:
         if message.role == "assistant":
+            yield from self._shown(media)
             yield self._named(message, self._assistant(message))
             return
         rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-        media: list[MediaPart] = []
         for result in message.tool_results:
             yield self._result(result, media)
-        if media:
-            yield {"role": "user", "content": [self._media(part) for part in media]}
         if rest or not message.tool_results:
+            yield from self._shown(media)
             role = "user" if message.role == "tool" else message.role
             content = [self._content(message, part) for part in rest if self._ours(part)]
             yield self._named(message, {"role": role, "content": _short(content)})
+
+    def _shown(self, media: list[MediaPart]) -> Iterator[Wire]:
+        """Yield the pictures of tool results, once all results of the turn have been written."""
+        if media:
+            yield {"role": "user", "content": [self._media(part) for part in media]}
+            media.clear()
 
     def _named(self, message: ChatMessage, wire: Wire) -> Wire:
         named: Wire = {} if message.name is None else {"name": message.name}
