@@ -434,6 +434,15 @@ async def test_a_history_of_another_provider_is_taken_and_what_stays_behind_is_l
     assert request.messages[1].tool_calls[0].arguments == "{broken"
 
 
+@pytest.mark.parametrize("signature", [None, ""])
+def test_thoughts_that_were_cut_off_stay_behind(desk: Desk, signature: str | None) -> None:
+    thought = ThinkingPart(text="Hm", signature=signature, provider="anthropic")
+    turns = desk.turns(HELLO, ChatMessage.assistant(thought, "So"), ChatMessage.user("Go on."))
+    assert turns[1]["content"] == [{"type": "text", "text": "So"}]
+    turns = desk.turns(HELLO, ChatMessage.assistant(thought), ChatMessage.user("Go on."))
+    assert [turn["role"] for turn in turns] == ["user"]
+
+
 def test_ids_that_come_again_are_told_apart(desk: Desk) -> None:
     def turn(text: str) -> tuple[ChatMessage, ChatMessage]:
         calls = [ToolCall(id="call_0", name="add"), ToolCall(id="call_0", name="add")]

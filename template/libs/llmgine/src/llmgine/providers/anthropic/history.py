@@ -107,9 +107,12 @@ def _parsed(arguments: str) -> JsonObject | None:
 
 
 def _is_ours(part: ThinkingPart) -> bool:
-    """Tell whether Anthropic made it; one that doesn't say who made it must be sealed at least."""
-    sealed = part.signature is not None or part.redacted is not None
-    return part.provider == NAME or (part.provider is None and sealed)
+    """Tell whether Anthropic made and sealed it.
+
+    Thoughts that were cut off have no seal, and Anthropic would refuse the conversation for good.
+    """
+    sealed = bool(part.signature) or part.redacted is not None
+    return sealed and part.provider in {NAME, None}
 
 
 class Conversation:
@@ -227,7 +230,7 @@ class Conversation:
 
     def _thinking(self, part: ThinkingPart) -> Block | None:
         if not _is_ours(part):
-            self.left_out.add("reasoning that isn't Anthropic's own")
+            self.left_out.add("reasoning that Anthropic hasn't signed")
             return None
         block: Block = {
             "type": "thinking",
