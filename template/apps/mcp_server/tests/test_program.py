@@ -34,7 +34,11 @@ def toolbox(config, *, publisher):
     print("started")
     tools = ours(config, publisher=publisher)
     tools.register_tool(chatter)
+    tools.register_tool(much)
     return tools
+
+def much() -> str:
+    return "x" * 60_000
 
 def chatter() -> str:
     print("printed", flush=True)
@@ -96,6 +100,32 @@ def test_standard_output_is_the_protocol_s_alone_until_a_signal_ends_the_program
     ]
     assert kinds[0] == "SessionStartEvent"
     assert kinds[-1] == "SessionEndEvent"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_client_that_doesn_t_read_can_t_keep_the_program_from_ending(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    with subprocess.Popen(
+        [sys.executable, "chatty.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(line("initialize", 1, **INITIALIZE))
+        process.stdin.write(line("notifications/initialized"))
+        for number in range(2, 42):
+            process.stdin.write(line("tools/call", number, name="much"))
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(50) == 128 + signal.SIGTERM
 
 
 def test_a_client_that_has_gone_ends_the_program(

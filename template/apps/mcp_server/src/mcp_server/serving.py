@@ -20,7 +20,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
 from mcp_server.gateway import Gateway, register
-from mcp_server.pipes import StandardInput
+from mcp_server.pipes import StandardInput, StandardOutput
 
 __all__ = ["OK", "SIGNALLED", "USAGE", "serve_http", "serve_stdio"]
 
@@ -43,27 +43,31 @@ async def serve_stdio(config: AssistantConfig, *, approve: bool) -> int:
     What anything here prints goes to standard error: standard output is the protocol's.
     """
     status = OK
+    source, sink = StandardInput(), StandardOutput()
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        source.end()
+        loop.call_later(_GRACE, sink.cut)  # by then the process has ended, or is stuck in a write
+
     try:
-        status = await _serve_stdio(config, approve=approve)
-    except* BrokenPipeError:
+        async with stdio_server(stdin=source.stream, stdout=sink.stream) as (reading, writing):
+            try:
+                async with (
+                    _application(config, approve=approve) as app,
+                    BusSession(bus=app.bus) as session,
+                ):
+                    server = Gateway(app, lambda: nullcontext(session)).server
+                    options = server.create_initialization_options()
+                    running = server.run(reading, writing, options)
+                    status = await _until_signal(app, running, end)
+            finally:
+                source.end()
+    except* ConnectionError:
         sys.stderr.write("the client has gone without waiting for its answers\n")
+    else:
+        await asyncio.to_thread(sink.finish, _GRACE)
     return status
-
-
-async def _serve_stdio(config: AssistantConfig, *, approve: bool) -> int:
-    source = StandardInput()
-    async with stdio_server(stdin=source.stream) as (reading, writing):
-        try:
-            async with (
-                _application(config, approve=approve) as app,
-                BusSession(bus=app.bus) as session,
-            ):
-                server = Gateway(app, lambda: nullcontext(session)).server
-                options = server.create_initialization_options()
-                running = server.run(reading, writing, options)
-                return await _until_signal(app, running, source.end)
-        finally:
-            source.end()
 
 
 async def serve_http(
