@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from operator import is_
 
 from llmgine.contracts import ChatMessage, MediaPart, OpaquePart, RefusalPart
 from llmgine.contracts.chat import Part, ToolCall, ToolResult
@@ -43,8 +44,8 @@ def copied(message: ChatMessage) -> ChatMessage:
 
     Most messages hold nothing that can change, and are returned as they are.
     """
-    parts = tuple(_copied_part(part) for part in message.parts)
-    same = all(new is old for new, old in zip(parts, message.parts, strict=True))
+    parts = tuple(map(_copied_part, message.parts))
+    same = all(map(is_, parts, message.parts))
     if same and message.provider_data is None and type(message.parts) is tuple:
         return message
     return replace(message, parts=parts, provider_data=deepcopy(message.provider_data))

@@ -46,6 +46,7 @@ _LONGEST_DIFFERENCE = 60
 _UNSET: tuple[JsonValue, ...] = (None,)
 _EMPTY: tuple[JsonValue, ...] = (None, "", [], {})
 _BYTES = frozenset({("MediaPart", "data"), ("$bytes", "value")})
+_ARGUMENTS = ("ToolCall", "arguments")
 _ERROR_FIELDS = ("provider", "status", "provider_code", "request_id", "retry_after", "retryable")
 
 
@@ -96,19 +97,21 @@ class Cleaner:
             return self.text(value)
         if isinstance(value, list):
             return [self._json(item, dropped, named=named) for item in value]
-        if not isinstance(value, dict):
-            return value
+        return self._table(value, dropped, named=named) if isinstance(value, dict) else value
+
+    def _table(self, value: Table, dropped: Sequence[JsonValue], *, named: bool) -> Table:
         tag = str(value.get("type", ""))
+        # A contract's fields may be left out; any other object is somebody else's.
+        dropped_here = dropped if tag[:1].isupper() else ()
         cleaned: Table = {}
         for key, item in value.items():
-            # A contract's fields may be left out; any other object is somebody else's.
-            if tag[:1].isupper() and item in dropped:
+            if item in dropped_here:
                 continue
             if (tag, key) in _BYTES:
                 cleaned[key] = item  # not the text that it looks like
             elif named and is_secret_key(key):
                 cleaned[key] = hidden(item)
-            elif tag == "ToolCall" and key == "arguments" and isinstance(item, str):
+            elif (tag, key) == _ARGUMENTS and isinstance(item, str):
                 cleaned[key] = self._arguments(item)
             else:
                 cleaned[key] = self._json(item, dropped, named=named)

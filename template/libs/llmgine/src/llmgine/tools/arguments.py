@@ -70,11 +70,7 @@ class Arguments:
     ) -> None:
         self._parameters = {f"p{at}": each for at, each in enumerate(parameters)}
         for each in self._parameters.values():
-            if isinstance(each.default, FieldInfo):
-                raise ToolRegistrationError(
-                    f"tool {name!r}, parameter {each.name!r}: expected a value as its default, "
-                    "found Field(...); write `Annotated[int, Field(...)] = 3`"
-                )
+            _refuse_field(name, each)
         self._model, schema = _described(name, self._parameters)
         self.schema = tidied(schema)
         properties: dict[str, JsonSchema] = self.schema["properties"]
@@ -199,6 +195,14 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 # -- Describing
+
+
+def _refuse_field(name: str, parameter: Parameter) -> None:
+    if isinstance(parameter.default, FieldInfo):
+        raise ToolRegistrationError(
+            f"tool {name!r}, parameter {parameter.name!r}: expected a value as its default, found "
+            "Field(...); write `Annotated[int, Field(...)] = 3`"
+        )
 
 
 def _described(name: str, fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema]:
