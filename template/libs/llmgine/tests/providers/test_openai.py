@@ -71,7 +71,9 @@ from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.messages import MessageWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
 from llmgine.providers._chat.shape import fields, items
+from llmgine.providers._sdk.errors import Failures, SdkErrors
 from llmgine.providers.openai import OpenAIProvider, build
+from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
 Wire = dict[str, JsonValue]
 KEY = "sk-test-0123456789"
@@ -1075,6 +1077,15 @@ def test_what_can_t_be_a_key_is_refused_without_being_shown(
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY: expected a key") as caught:
         OpenAIProvider()
     assert "secret" not in str(caught.value)
+
+
+def test_a_key_is_hidden_however_its_end_is_shown() -> None:
+    errors = SdkErrors(
+        api=APIError, status=APIStatusError, timeout=APITimeoutError, connection=APIConnectionError
+    )
+    failures = Failures("openai", errors, secrets=(f"{KEY}\n",))
+    text = str(failures.unusable(f"Illegal header value b'Bearer {KEY}\\n'"))
+    assert text == "openai: Illegal header value b'Bearer [redacted]\\n'"
 
 
 @pytest.mark.parametrize("empty", ["", " "])
