@@ -43,10 +43,9 @@ def _said(message: ai.ModelMessage) -> Iterator[llm.ChatMessage]:
             case ai.UserPromptPart(content=str(text)):
                 yield llm.ChatMessage.user(text)
             case ai.ToolReturnPart(tool_name=name, tool_call_id=call):
-                text = each.model_response_str()
-                yield llm.ChatMessage.tool(
-                    llm.ToolResult(tool_call_id=call, name=name, content=text)
-                )
+                text, wrong = each.model_response_str(), each.outcome in {"failed", "retried"}
+                result = llm.ToolResult(tool_call_id=call, name=name, content=text, is_error=wrong)
+                yield llm.ChatMessage.tool(result)
             case _:
                 raise UserError(f"expected text and tool calls, found {each!r}")
 

@@ -1,6 +1,6 @@
 import pytest
 from llmgine.bootstrap import ApplicationBootstrap
-from llmgine.contracts import ChatMessage, LLMResponse, ToolCall, Usage
+from llmgine.contracts import ChatMessage, LLMResponse, ToolCall, ToolResult, Usage
 from llmgine.providers import ScriptedProvider
 from pydantic_ai import Agent, ImageUrl, UserError
 from suite import AgentSuite
@@ -48,6 +48,20 @@ class TestModel:
             "One.",
             "Go on.",
         ]
+
+    async def test_what_the_model_does_wrong_is_told_to_it(self) -> None:
+        wrong = ToolCall(id="1", name="final_result", arguments='{"response": "many"}')
+        right = ToolCall(id="2", name="final_result", arguments='{"response": 20}')
+        unknown = ToolCall(id="3", name="guess", arguments="{}")
+        provider = ScriptedProvider([ChatMessage.assistant(each) for each in (wrong, right)])
+        assert (await Agent(as_model(provider), output_type=int).run("How many?")).output == 20
+        (result,) = provider.requests[1].messages[-1].parts
+        assert isinstance(result, ToolResult)
+        assert (result.tool_call_id, result.is_error) == ("1", True)
+        provider = ScriptedProvider([ChatMessage.assistant(unknown), "Sorry."])
+        assert (await Agent(as_model(provider)).run("How many?")).output == "Sorry."
+        provider = ScriptedProvider([ChatMessage.assistant(""), "Here I am."])
+        assert (await Agent(as_model(provider)).run("Hello!")).output == "Here I am."
 
     async def test_what_the_provider_would_not_get_is_refused(self) -> None:
         agent = Agent(as_model(ScriptedProvider([])))
