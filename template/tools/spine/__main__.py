@@ -1,11 +1,12 @@
 """What the project made of its spine, and safe updates: `python tools/spine --help`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from applying import abort, finish
+from applying import abort, aborted, finish
 from drift import as_json, as_markdown, as_text, drift, is_behind, problems
 from merging import Change, Outcome
 from project import Project, SpineError
@@ -51,7 +52,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _say(*lines: str) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    # A file may have a name that the terminal can't show.
+    form = sys.stdout.encoding
+    text = "".join(f"{line}\n" for line in lines).encode(form, "backslashreplace").decode(form)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it has gone (`| head`); what is done is done, and has its exit status.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _files(count: int) -> str:
@@ -130,6 +139,7 @@ def _run(project: Project, arguments: argparse.Namespace) -> int:
         case _:
             state = abort(project)
             _say(f"The update to {state.target} is taken back: every file is as it was before.")
+            _say(f"What it took away lies in {aborted(project)} until the next time.")
             return 0
 
 
@@ -140,6 +150,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(Project.found(Path(__file__).resolve().parents[2]), parsed)
     except SpineError as error:
         sys.stderr.write(f"spine: {error}\n")
+        return 2
+    except OSError as error:
+        sys.stderr.write(f"spine: {error}; see `python tools/spine status`\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("spine: interrupted; see `python tools/spine status`\n")

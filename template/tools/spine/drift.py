@@ -7,7 +7,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from project import MANIFEST, SPINE, Git, Manifest, Project, SpineError, fingerprint, index_info
+from project import (
+    BYTECODE,
+    GONE,
+    MANIFEST,
+    SPINE,
+    Git,
+    Manifest,
+    Project,
+    SpineError,
+    fingerprint,
+    index_info,
+)
 from source import Source, order
 
 __all__ = [
@@ -105,10 +116,16 @@ def _present(project: Project, git: Git, folder: Path) -> str:
     if project.index.exists():
         # What git knows of unchanged files spares reading them.
         shutil.copy2(project.index, folder / "index")
+    if project.prefix:
+        # Conflicts elsewhere in the repository are none of the spine's business.
+        lines = git.listed("ls-files", "--full-name", "--unmerged", "-z", "--", ":/")
+        paths = {line.partition("\t")[2] for line in lines}
+        gone = [(*GONE, 0, path) for path in paths if not path.startswith(project.prefix)]
+        git("update-index", "-z", "--index-info", data=index_info(gone))
     quiet = ("-c", "core.safecrlf=false", "-c", "advice.addEmbeddedRepo=false")
     git(*quiet, "add", "--update", "--", ".")
     if folders := [name for name in SPINE if (project.root / name).is_dir()]:
-        git(*quiet, "add", "--all", "--", *folders)
+        git(*quiet, "add", "--all", "--", *folders, BYTECODE)
     return git("write-tree", f"--prefix={project.prefix}") if project.prefix else git("write-tree")
 
 
@@ -189,8 +206,12 @@ def problems(project: Project) -> list[str]:
     found: list[str] = []
     if project.state.exists():
         found.append("an update is unfinished: run `python tools/spine finish`, or `abort`")
-    marks = ("-e", "^<<<<<<< ", "-e", "^>>>>>>> ")
-    grep = project.git.run("grep", "-I", "-l", "-z", "--all-match", *marks, "--", ".")
+    # Seven characters or more: how long they are is an attribute.
+    marks = ("-e", "^<<<<<<<<* ", "-e", "^>>>>>>>>* ")
+    how = ("-I", "-G", "-l", "-z", "--no-color", "--all-match")
+    grep = project.git.run("grep", *how, *marks, "--", ".")
+    if grep.returncode > 1:
+        raise SpineError(f"git grep failed: {grep.stderr.decode(errors='replace').strip()}")
     marked = [path for path in grep.stdout.decode(errors="replace").split("\0") if path]
     found += [f"conflict marks in {path}" for path in marked]
     unmerged = project.git.listed("ls-files", "-z", "--unmerged")

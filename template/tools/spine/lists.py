@@ -6,9 +6,12 @@ are moved as they are, so that comments and order stay.
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, time
 from itertools import pairwise
+from typing import TypeAlias
 
 __all__ = ["MARK", "settled"]
 
@@ -25,6 +28,7 @@ _TEXT = re.compile(r""""([^"]*)"|'([^']*)'""")
 _LAST = re.compile(r"""^(\s*(?:"[^"]*"|'[^']*'|\{[^#]*\}))(\s*(?:#.*)?\n?)$""")
 
 Name = tuple[str, ...]
+_Value: TypeAlias = "str | float | date | time | list[_Value] | dict[str, _Value] | None"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,11 +171,52 @@ def _hunk(lines: Iterator[str]) -> tuple[list[str], list[str], list[str]]:
     return sides
 
 
-def settled(marked: str) -> str | None:
+def _remarks(text: str) -> Counter[str]:
+    """What stands after number signs."""
+    found = (line.partition("#")[2].strip().rstrip(",") for line in text.splitlines())
+    return Counter(remark for remark in found if remark)
+
+
+def _keeps(result: _Value, base: _Value, ours: _Value, theirs: _Value) -> bool:
+    """Whether a value, none where there is none, holds what both sides changed since base."""
+    if theirs in (ours, base):
+        return result == ours
+    if ours == base:
+        return result == theirs
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        before, after = base, result
+        if not isinstance(before, dict):
+            before = {}
+        if not isinstance(after, dict):
+            return False
+        return all(
+            _keeps(after.get(key), before.get(key), ours.get(key), theirs.get(key))
+            for key in {*before, *after, *ours, *theirs}
+        )
+    if isinstance(ours, list) and isinstance(theirs, list):
+        before = base if isinstance(base, list) else list[_Value]()
+        kept = [item for item in ours if item in theirs or item not in before]
+        kept += [item for item in theirs if item not in before and item not in kept]
+        return isinstance(result, list) and sorted(map(repr, result)) == sorted(map(repr, kept))
+    return False
+
+
+def _is_both(result: str, base: str, ours: str, theirs: str) -> bool:
+    """Whether a text means what both sides mean, and has the comments that each has added."""
+    if not _keeps(*(tomllib.loads(text) for text in (result, base, ours, theirs))):
+        return False
+    added = (_remarks(ours) - _remarks(base)) | (_remarks(theirs) - _remarks(base))
+    return added <= _remarks(result)
+
+
+def settled(marked: str, *, base: str, ours: str, theirs: str) -> str | None:
     """A TOML file without its conflicts.
 
     Args:
         marked: the file as `git merge-file --diff3` leaves it, with marks of `MARK` characters.
+        base: what both sides began from.
+        ours: one side.
+        theirs: the other.
 
     Returns:
         The file with both sides' lines, none where both changed the same, or it can't be told.
@@ -182,14 +227,14 @@ def settled(marked: str) -> str | None:
     try:
         for line in lines:
             if line.startswith("<" * MARK):
-                ours, base, theirs = (_items(side, array) for side in _hunk(lines))
-                added = _merged(base, ours, theirs)
+                mine, first, new = (_items(side, array) for side in _hunk(lines))
+                added = _merged(first, mine, new)
             else:
                 added = [line]
             for text in added:
                 array = _array_after(text, array)
             result += added
-        tomllib.loads("".join(result))
+        text = "".join(result)
+        return text if _is_both(text, base, ours, theirs) else None
     except (_UnclearError, tomllib.TOMLDecodeError):
         return None
-    return "".join(result)

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from lists import MARK, settled
-from project import Git, SpineError, index_info
+from project import GONE, Git, SpineError, index_info
 
 __all__ = ["Change", "Entry", "Merge", "Names", "Outcome", "merged", "tree_of"]
 
 Entry = tuple[str, str]  # mode and blob id
-_GONE = ("0", "0" * 40)
 _OURS, _THEIRS = 2, 3
 _LISTS = frozenset({"pyproject.toml", "settings.toml"})
 _WHO = {
@@ -127,7 +126,7 @@ def tree_of(git: Git, folder: Path, files: Path) -> str:
     """
     own = folder / "own"
     if not own.is_dir():
-        git("init", "--quiet", "--template=", str(own))
+        git("init", "--quiet", "--template=", "--object-format=sha1", str(own))
     apart = git.with_environment(
         GIT_DIR=own / ".git", GIT_WORK_TREE=files, GIT_INDEX_FILE=folder / f"index-{files.name}"
     )
@@ -167,7 +166,7 @@ def _by_git(merge: Merge, names: Names) -> None:
     """Let git merge; what it says is read as data."""
     git, own = merge.git, merge.folder / "own"
     if not own.is_dir():
-        git("init", "--quiet", "--template=", str(own))
+        git("init", "--quiet", "--template=", "--object-format=sha1", str(own))
     apart = git.with_environment(GIT_DIR=own / ".git", **_WHO)
     base, ours, theirs = merge.trees
     root = apart("commit-tree", base, "-m", "base")
@@ -209,7 +208,7 @@ def _look_at(merge: Merge, path: str, always: set[str]) -> None:
     elif kinds & {"modify/delete", "rename/delete"} and _OURS not in stages and _THEIRS in stages:
         # The project deleted the file, and that stands; the fix to it is reported.
         merge.skipped[path] = "you deleted it"
-        merge.settled[path] = _GONE
+        merge.settled[path] = GONE
         del merge.stages[path]
     elif text := _settled_lists(merge, path):
         name = merge.git("hash-object", "-w", "--stdin", data=text.encode())
@@ -217,7 +216,16 @@ def _look_at(merge: Merge, path: str, always: set[str]) -> None:
         del merge.stages[path]
     else:
         known = [reason for kind, reason in _REASONS.items() if kind in kinds]
-        merge.reasons[path] = known[0] if known else ", ".join(sorted(kinds)) or "see git status"
+        _report(merge, path, known[0] if known else ", ".join(sorted(kinds)) or "see git status")
+
+
+def _report(merge: Merge, path: str, reason: str) -> None:
+    """Note a conflict. Marks in the program that finishes updates would keep it from that."""
+    stages = merge.stages[path]
+    if path.startswith("tools/spine/") and {_OURS, _THEIRS} <= {*stages}:
+        merge.settled[path] = stages[_OURS]
+        reason += f"; yours is kept, since it runs: `git show :3:./{path}` has the template's"
+    merge.reasons[path] = reason
 
 
 def _settled_lists(merge: Merge, path: str) -> str | None:
@@ -230,7 +238,11 @@ def _settled_lists(merge: Merge, path: str) -> str | None:
         file.write_bytes(merge.git.blob(stages[stage][1]) if stage in stages else b"")
     how = ("-p", "--diff3", f"--marker-size={MARK}")
     done = merge.git.run("merge-file", *how, *map(str, sides))
-    return settled(done.stdout.decode(errors="surrogateescape"))
+    try:
+        texts = [file.read_bytes().decode() for file in sides]
+        return settled(done.stdout.decode(), ours=texts[0], base=texts[1], theirs=texts[2])
+    except UnicodeDecodeError:
+        return None
 
 
 def _each_in_its_place(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> None:
@@ -248,7 +260,7 @@ def _each_in_its_place(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> Non
         for before, (_, path) in side.items():
             alone = before not in others and path not in there.keys() - {before}
             if alone and path not in merge.stages and result.get(path) != here.get(path):
-                merge.settled[path] = here.get(path, _GONE)
+                merge.settled[path] = here.get(path, GONE)
     for before in own.keys() & changed.keys():
         _both_touched(merge, sides, before, (own[before], changed[before]))
 
@@ -269,7 +281,7 @@ def _both_touched(
     if own_kind == "D":
         merge.skipped[path] = "you deleted it"
         if path != before:
-            merge.settled[path] = _GONE
+            merge.settled[path] = GONE
     elif kind == "D" or (
         kind == "R" and ours[own_path] != base[before] and result.get(path) == there[path]
     ):
@@ -287,14 +299,14 @@ def _both_sides(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> None:
     for path, entry in merge.entries(merge.tree).items():
         mine, new = ours.get(path), theirs.get(path)
         written = merge.settled.get(path, entry)
-        if path in merge.stages or written in (mine, new, base.get(path), _GONE):
+        if path in merge.stages or written in (mine, new, base.get(path), GONE):
             continue
         problem = _problem(path, merge.git.blob(written[1]))
         both = [side[path][1] for side in (ours, theirs) if path in side]
         if problem and not any(_problem(path, merge.git.blob(name)) for name in both):
             at = enumerate((base.get(path), mine, new), start=1)
             merge.stages[path] = {stage: side for stage, side in at if side is not None}
-            merge.reasons[path] = f"both sides' lines are in it, but together they fail: {problem}"
+            _report(merge, path, f"both sides' lines are in it, but together they fail: {problem}")
 
 
 def _problem(path: str, content: bytes) -> str:

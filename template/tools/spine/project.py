@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 __all__ = [
+    "BYTECODE",
+    "GONE",
     "MANIFEST",
     "SPINE",
     "Answers",
@@ -25,20 +27,29 @@ __all__ = [
 
 MANIFEST = "tools/spine/manifest.json"
 SPINE = ("libs/llmgine", "tools/spine")
+GONE = ("0", "0" * 40)  # the entry, mode and blob id, of a file that is to go
 
-# What git sets for hooks and aliases: it would lead away from the folder that is meant.
+# What git sets for hooks and aliases, and what changes how it reads names: it would lead away from
+# the folder that is meant.
 _LEAD_AWAY = frozenset(
     {
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
         "GIT_COMMON_DIR",
+        "GIT_DEFAULT_HASH",
         "GIT_DIR",
+        "GIT_GLOB_PATHSPECS",
+        "GIT_ICASE_PATHSPECS",
         "GIT_INDEX_FILE",
+        "GIT_LITERAL_PATHSPECS",
         "GIT_NAMESPACE",
+        "GIT_NOGLOB_PATHSPECS",
         "GIT_OBJECT_DIRECTORY",
         "GIT_PREFIX",
         "GIT_WORK_TREE",
     }
 )
+# Python leaves bytecode wherever it runs, here too.
+BYTECODE = ":(exclude)*__pycache__/*"
 _LOCATE = (
     "rev-parse",
     "--path-format=absolute",
@@ -140,6 +151,18 @@ class Manifest:
     answers: str
     files: Mapping[str, str]
 
+    @classmethod
+    def of(cls, text: str) -> "Manifest":
+        """A manifest as it was written."""
+        data = json.loads(text)
+        answers = data["answers"]
+        return cls(
+            version=data["version"],
+            answers_file=answers["file"],
+            answers=answers["sha1"],
+            files=dict(data["files"]),
+        )
+
 
 def fingerprint(text: str) -> str:
     """The digest of an answers file, without comments and without where the template lies.
@@ -156,9 +179,11 @@ def _scalar(text: str, name: str) -> str | None:
     if found is None:
         return None
     value = re.sub(r"\s*\n\s*", " ", found[1]).strip()
-    if value.startswith("'"):
-        return value[1:-1].replace("''", "'")
-    return json.loads(value) if value.startswith('"') else value
+    if quoted := re.fullmatch(r"'((?:[^']|'')*)'(?:\s+#.*)?", value):
+        return quoted[1].replace("''", "'")
+    if quoted := re.fullmatch(r'("(?:[^"\\]|\\.)*")(?:\s+#.*)?', value):
+        return json.loads(re.sub(r"\\x([0-9a-fA-F]{2})", r"\\u00\1", quoted[1]))
+    return re.sub(r"\s+#.*", "", value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,12 +218,18 @@ class Project:
         git = Git(folder=root)
         located = git.run(*_LOCATE)
         if located.returncode:
+            told = located.stderr.decode(errors="replace").strip().partition("\n")[0]
+            if "not a git repository" not in told:
+                raise SpineError(f"{root} is in no git repository that can be read: {told}")
             raise SpineError(
                 f"{root} is in no git repository that can be read: run `git init`, commit"
                 " all files, then try again"
             )
         lines = located.stdout.decode(errors="surrogateescape").split("\n")
         form, top, objects, index, state, prefix = lines[:6]
+        if prefix:
+            # A repository may hold several projects.
+            state += f"-{hashlib.sha1(os.fsencode(prefix), usedforsecurity=False).hexdigest()[:12]}"
         if form != "sha1":
             raise SpineError(f"this repository names files by {form}; only sha1 is supported")
         return cls(
@@ -214,15 +245,8 @@ class Project:
     def manifest(self) -> Manifest:
         """The manifest that was rendered into the project."""
         try:
-            data = json.loads((self.root / MANIFEST).read_text("utf-8"))
-            answers = data["answers"]
-            return Manifest(
-                version=data["version"],
-                answers_file=answers["file"],
-                answers=answers["sha1"],
-                files=data["files"],
-            )
-        except (OSError, ValueError, KeyError) as error:
+            return Manifest.of((self.root / MANIFEST).read_text("utf-8"))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise SpineError(
                 f"{MANIFEST} is missing or damaged ({error!r}): restore it with"
                 f" `git checkout HEAD -- {MANIFEST}`"
@@ -238,11 +262,36 @@ class Project:
         restore = f"restore it with `git checkout HEAD -- {path.name}`"
         if not path.is_file():
             raise SpineError(f"{path.name} is missing: {restore}")
-        text = path.read_text("utf-8")
-        source, version = _scalar(text, "_src_path"), _scalar(text, "_commit")
+        try:
+            text = path.read_text("utf-8")
+            source, version = _scalar(text, "_src_path"), _scalar(text, "_commit")
+        except ValueError as error:
+            raise SpineError(f"{path.name} is damaged ({error}): {restore}") from None
         if not source or not version:
             raise SpineError(f"{path.name} doesn't name a template and its version: {restore}")
         return Answers(path=path, text=text, source=source, version=version)
+
+    def refuse_changes(self) -> None:
+        """See that all of the project is committed, and that git looks at every file.
+
+        Raises:
+            SpineError: there is something that an update could lose.
+        """
+        how = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal")
+        dirty = self.git.listed(*how, "--", ".", BYTECODE)
+        if dirty:
+            more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
+            raise SpineError(
+                f"the project has changes that aren't committed ({dirty[0][3:]}{more}):"
+                " commit or stash them, then try again"
+            )
+        for line in self.git.listed("ls-files", "-v", "-z"):
+            if line[0] == "S" or line[0].islower():
+                raise SpineError(
+                    f"git is told not to look at {line[2:]}: run `git sparse-checkout disable`, or"
+                    " `git update-index --no-skip-worktree --no-assume-unchanged` for the file,"
+                    " then try again"
+                )
 
     @contextmanager
     def scratch(self, *, keep: bool) -> Generator[tuple[Git, Path]]:

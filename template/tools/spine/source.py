@@ -68,8 +68,11 @@ class Source:
         """The source that the answers name."""
         return cls(address=_address(answers.source), folder=answers.path.parent)
 
-    def references(self) -> list[str]:
+    def references(self, kinds: str = "tags|heads") -> list[str]:
         """The names of versions and branches.
+
+        Args:
+            kinds: `tags` for versions alone.
 
         Raises:
             SpineError: the source can't be reached.
@@ -80,14 +83,16 @@ class Source:
                 f"the template can't be reached at {self.address}: check the network, or write"
                 " where it lies now into `_src_path` of the answers file"
             )
-        names = re.findall(r"\trefs/(?:tags|heads)/(\S+)$", done.stdout.decode(), re.MULTILINE)
+        listed = done.stdout.decode(errors="replace")
+        names = re.findall(rf"\trefs/(?:{kinds})/(\S+)$", listed, re.MULTILINE)
         return [name for name in names if not name.endswith("^{}")]
 
     def newest(self, current: str) -> str | None:
         """The newest version; a pre-release only for projects that are made from one."""
         now = order(current)
         pre = now is not None and now[1] < _FINAL
-        ordered = [(at, name) for name in self.references() if (at := order(name)) is not None]
+        tags = self.references("tags")
+        ordered = [(at, name) for name in tags if (at := order(name)) is not None]
         usable = [(at, name) for at, name in ordered if pre or at[1] == _FINAL]
         return max(usable)[1] if usable else None
 
@@ -97,7 +102,9 @@ class Source:
             clone = Path(name) / "template"
             git = Git(folder=self.folder)
             git("clone", "--quiet", "--bare", "--", self.address, str(clone))
-            listed = Git(folder=clone).listed("ls-tree", "-r", "-z", f"{version}:template")
+            # Named, since git may be told to look into no bare repository by itself.
+            named = Git(folder=clone).with_environment(GIT_DIR=clone)
+            listed = named.listed("ls-tree", "-r", "-z", f"{version}:template")
         entries = (line.partition("\t") for line in listed)
         return {path: entry.split()[2] for entry, _, path in entries}
 

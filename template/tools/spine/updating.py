@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from applying import State, write
 from drift import edited
 from merging import Names, Outcome, merged, tree_of
-from project import MANIFEST, Answers, Project, SpineError, fingerprint
+from project import MANIFEST, Answers, Manifest, Project, SpineError, fingerprint
 from source import Source, order
 
 __all__ = ["Update", "update"]
@@ -51,6 +51,7 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
         old, new = source.render(
             answers, folder / "renders", [(answers.version, {}), (target, data)]
         )
+        _refuse_another(project, answers.version, (old / MANIFEST).read_text("utf-8"))
         _refuse_strangers(answers, (old / answers.path.name).read_text("utf-8"))
         _refuse_unknown((new / answers.path.name).read_text("utf-8"), data)
         ours = _subtree(project, head)
@@ -73,13 +74,7 @@ def _ready(project: Project, answers: Answers) -> str:
     head = project.git.run("rev-parse", "--verify", "--quiet", "HEAD")
     if head.returncode:
         raise SpineError("nothing is committed yet: commit all files, then try again")
-    dirty = project.git.listed("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".")
-    if dirty:
-        more = f" and {len(dirty) - 1} more" if len(dirty) > 1 else ""
-        raise SpineError(
-            f"the project has changes that aren't committed ({dirty[0][3:]}{more}):"
-            " commit or stash them, then try again"
-        )
+    project.refuse_changes()
     return head.stdout.decode().strip()
 
 
@@ -111,6 +106,15 @@ def _wanted(source: Source, current: str, to: str) -> str:
 def _is_older(one: str, other: str) -> bool:
     first, second = order(one), order(other)
     return first is not None and second is not None and first < second
+
+
+def _refuse_another(project: Project, version: str, rendered: str) -> None:
+    """A version that was moved holds fixes that would never come: they would count as taken out."""
+    if project.manifest().files != Manifest.of(rendered).files:
+        raise SpineError(
+            f"the template's {version} isn't the one that the project was made from: its tag was"
+            f" moved, or {MANIFEST} was edited (`git log -p -- {MANIFEST}`)"
+        )
 
 
 def _refuse_strangers(answers: Answers, rendered: str) -> None:
