@@ -1,13 +1,13 @@
-"""Limits and switches of the bus and its middleware."""
+"""Limits and switches of the bus and its middleware, and how all settings check a number."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
 from llmgine.errors import ConfigurationError
-from llmgine.settings.checks import check
 
 __all__ = [
     "BusSettings",
@@ -15,7 +15,21 @@ __all__ = [
     "CommandRetrySettings",
     "DeadLetterSettings",
     "RateLimitSettings",
+    "check",
 ]
+
+
+def check(room: object, *names: str, least: float) -> None:
+    """Refuse settings of a room that are less than they may be.
+
+    Raises:
+        ConfigurationError: one of these is too small, or is not a number.
+    """
+    for name in names:
+        value: float | Decimal = vars(room)[name]
+        # Written this way round, the comparison refuses "not a number" as well.
+        if not value >= least:
+            raise ConfigurationError(f"{name}: expected a number from {least:g} up, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from llmgine.errors import ConfigurationError
-from llmgine.settings.checks import check
+from llmgine.settings.bus import check
 
 __all__ = [
     "ConsoleSettings",
