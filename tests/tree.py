@@ -6,9 +6,9 @@ __all__ = ["files"]
 
 
 def files(project: Path) -> dict[str, bytes]:
-    """Every file of a project but git's own, with its content."""
+    """Every file of a project with its content, but git's own and bytecode."""
     return {
         path.relative_to(project).as_posix(): path.read_bytes()
         for path in sorted(project.rglob("*"))
-        if path.is_file() and ".git" not in path.relative_to(project).parts
+        if path.is_file() and not {".git", "__pycache__"} & {*path.relative_to(project).parts}
     }
