@@ -131,11 +131,13 @@ def _resolved(annotation: object, source: Function, where: str, *, extras: bool 
 
     def only() -> None: ...
 
-    # As one of the function's wrappers it is read in the function's own names.
+    # As one of the function's wrappers it is read in the function's own names. Only later releases
+    # of 3.12 find those of its type parameters by themselves.
     update_wrapper(only, source, assigned=("__type_params__",), updated=())
     only.__annotations__ = {"it": annotation}
+    own = {each.__name__: each for each in getattr(source, "__type_params__", ())}
     try:
-        return get_type_hints(only, include_extras=extras)["it"]
+        return get_type_hints(only, localns=own or None, include_extras=extras)["it"]
     except Exception as error:
         raise ToolRegistrationError(
             f"{where}: the annotation {annotation!r} can't be resolved ({error}); import its names "
