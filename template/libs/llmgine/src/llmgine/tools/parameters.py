@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial, update_wrapper
@@ -131,13 +132,15 @@ def _resolved(annotation: object, source: Function, where: str, *, extras: bool 
 
     def only() -> None: ...
 
-    # As one of the function's wrappers it is read in the function's own names. Only later releases
-    # of 3.12 find those of its type parameters by themselves.
+    # As one of the function's wrappers it is read in the function's own names.
     update_wrapper(only, source, assigned=("__type_params__",), updated=())
     only.__annotations__ = {"it": annotation}
-    own = {each.__name__: each for each in getattr(source, "__type_params__", ())}
+    own: dict[str, object] | None = None
+    if sys.version_info >= (3, 12):
+        # Only later releases find the names of type parameters by themselves.
+        own = {each.__name__: each for each in only.__type_params__} or None
     try:
-        return get_type_hints(only, localns=own or None, include_extras=extras)["it"]
+        return get_type_hints(only, localns=own, include_extras=extras)["it"]
     except Exception as error:
         raise ToolRegistrationError(
             f"{where}: the annotation {annotation!r} can't be resolved ({error}); import its names "
