@@ -70,8 +70,8 @@ from httpx2 import AsyncClient, MockTransport, Request, Response
 from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.messages import MessageWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
-from llmgine.providers._chat.shape import fields, items
 from llmgine.providers._sdk.errors import Failures, SdkErrors
+from llmgine.providers._sdk.shape import fields, items
 from llmgine.providers.openai import OpenAIProvider, build
 from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 

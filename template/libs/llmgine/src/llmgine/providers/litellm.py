@@ -24,7 +24,6 @@ from llmgine.errors import ConfigurationError, ProviderError
 from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
 from llmgine.providers._chat.response import ChunkReader, response_of, said_in
-from llmgine.providers._chat.shape import Fields, fields, items, known, text
 from llmgine.providers._sdk.closing import Closable
 from llmgine.providers._sdk.errors import Failures, SdkErrors, add_headers
 from llmgine.providers._sdk.options import (
@@ -37,6 +36,7 @@ from llmgine.providers._sdk.options import (
     url_of,
     usable_key,
 )
+from llmgine.providers._sdk.shape import Fields, fields, items, known, text
 from llmgine.providers._sdk.streams import answered, relayed
 from llmgine.settings import ProviderSettings
 

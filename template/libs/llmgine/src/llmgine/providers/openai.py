@@ -21,7 +21,6 @@ from llmgine.errors import ConfigurationError
 from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
 from llmgine.providers._chat.response import ChunkReader, response_of
-from llmgine.providers._chat.shape import fields
 from llmgine.providers._sdk.closing import Closable
 from llmgine.providers._sdk.errors import Failures, SdkErrors
 from llmgine.providers._sdk.options import (
@@ -35,6 +34,7 @@ from llmgine.providers._sdk.options import (
     usable_key,
     value_of,
 )
+from llmgine.providers._sdk.shape import fields
 from llmgine.providers._sdk.streams import answered, relayed
 from llmgine.settings import ProviderSettings
 

@@ -23,7 +23,7 @@ from llmgine.contracts import (
 from llmgine.contracts.chat import JsonObject, JsonValue, Part
 from llmgine.errors import InvalidRequestError
 from llmgine.providers._chat.dialect import Dialect
-from llmgine.providers._chat.shape import items, joined
+from llmgine.providers._sdk.shape import items, joined
 
 __all__ = ["MessageWriter"]
 

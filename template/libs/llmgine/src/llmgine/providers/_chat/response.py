@@ -29,7 +29,7 @@ from llmgine.contracts import (
     new_id,
 )
 from llmgine.contracts.chat import JsonValue
-from llmgine.providers._chat.shape import Fields, count, fields, items, joined, known, text
+from llmgine.providers._sdk.shape import Fields, count, fields, items, joined, known, text
 from llmgine.providers._sdk.streams import Reader
 
 __all__ = ["ChunkReader", "response_of", "said_in"]

@@ -1,1 +1,1 @@
-"""What adapters on top of a provider's SDK share: errors, streams, keys and options."""
+"""What adapters on top of a provider's SDK share: errors, streams, keys, options, odd JSON."""

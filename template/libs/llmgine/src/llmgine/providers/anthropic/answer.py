@@ -22,10 +22,10 @@ from llmgine.contracts.llm import (
     UsageUpdate,
 )
 from llmgine.contracts.stream import fold
+from llmgine.providers._sdk.shape import Fields
+from llmgine.providers._sdk.shape import fields as fields_of
 from llmgine.providers.anthropic.blocks import (
-    Fields,
     StreamedBlock,
-    fields_of,
     part_of,
     rest_of,
     some_text,

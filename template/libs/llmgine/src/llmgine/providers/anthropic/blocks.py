@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TypeAlias, TypeGuard
 
 from llmgine.contracts.chat import (
     JsonObject,
@@ -19,20 +18,10 @@ from llmgine.contracts.chat import (
     ToolCall,
 )
 from llmgine.contracts.llm import LLMChunk, PartEnd, TextDelta, ThinkingDelta, ToolCallDelta
+from llmgine.providers._sdk.shape import Fields, known
 from llmgine.providers.anthropic.history import NAME
 
-__all__ = ["Fields", "StreamedBlock", "fields_of", "part_of", "rest_of", "some_text", "text_of"]
-
-Fields: TypeAlias = dict[str, JsonValue]
-
-
-def _is_object(value: object) -> TypeGuard[Fields]:
-    return isinstance(value, dict)
-
-
-def fields_of(value: object) -> Fields:
-    """Return an object; an empty one for anything else."""
-    return value if _is_object(value) else {}
+__all__ = ["StreamedBlock", "part_of", "rest_of", "some_text", "text_of"]
 
 
 def text_of(value: JsonValue) -> str:
@@ -45,10 +34,9 @@ def some_text(value: JsonValue) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def rest_of(fields: JsonObject, *known: str) -> Fields | None:
+def rest_of(fields: JsonObject, *placed: str) -> Fields | None:
     """Return the fields without a place of their own; `None` where none of them says anything."""
-    rest = {name: value for name, value in fields.items() if name not in known}
-    return {name: value for name, value in rest.items() if value not in (None, [])} or None
+    return known(fields, *placed) or None
 
 
 def part_of(block: Fields, arguments: str = "") -> Part:
