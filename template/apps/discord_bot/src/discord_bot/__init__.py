@@ -1,0 +1,3 @@
+"""The Discord bot."""
+
+__all__: list[str] = []
