@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
+from typing import ClassVar
 
 from llmgine.bootstrap import ApplicationConfig
 from llmgine.errors import ToolError
@@ -30,6 +31,7 @@ class AssistantConfig(ApplicationConfig):
         assistant: what the assistant may do.
     """
 
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"api", "discord"})  # of single applications
     assistant: AssistantSettings = AssistantSettings()
 
     def __init__(

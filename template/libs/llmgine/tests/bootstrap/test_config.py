@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
+from typing import ClassVar
 
 import pytest
 from llmgine.bootstrap import ApplicationConfig, exit_on_wrong_settings
@@ -15,6 +16,12 @@ from llmgine.settings import (
     ObservabilitySettings,
     ProviderSettings,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShopSettings:
+    name: str = ""
+
 
 GROUPS = ", ".join(sorted(ApplicationConfig.model_fields))
 WORKSPACE = "[tool.uv.workspace]\nmembers = []\n"
@@ -131,6 +138,27 @@ def test_an_application_adds_a_group_of_its_own(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("LLMGINE_GREETING__TIMES", "many")
     with pytest.raises(ConfigurationError, match=r"greeting\.times: expected a whole number"):
         OwnConfig()
+
+
+def test_what_only_another_application_knows_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Shared(ApplicationConfig):
+        elsewhere: ClassVar[frozenset[str]] = frozenset({"shop"})
+
+    class Shop(Shared):
+        shop: ShopSettings = ShopSettings()
+
+    (folder / "settings.toml").write_text('[shop]\nname = "from the file"\n[bus]\nthreads = 3\n')
+    (folder / ".env").write_text("LLMGINE_SHOP__NAME=from .env\n")
+    monkeypatch.setenv("LLMGINE_SHOP__PORT", "1")
+    assert Shared().bus.threads == 3
+    with pytest.raises(ConfigurationError, match="LLMGINE_SHOP__PORT: no such setting"):
+        Shop()
+    monkeypatch.delenv("LLMGINE_SHOP__PORT")
+    assert Shop().shop.name == "from .env"
+    with pytest.raises(ConfigurationError, match="shop: no such setting"):
+        ApplicationConfig()
 
 
 def test_a_variable_that_should_be_json_is_named_without_its_value(

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import EllipsisType
+from typing import ClassVar
 
 from pydantic import PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -44,7 +45,8 @@ class ApplicationConfig(BaseSettings):
 
     A table given in code is joined with what the files say; an object replaces the whole group.
     Relative paths are meant from the settings file's folder. An application with settings of its
-    own subclasses this and adds a group.
+    own subclasses this and adds a group. Where several applications share one file, `elsewhere`
+    names the groups that only some of them have: the others leave these alone.
 
     Attributes:
         console: the console handler.
@@ -67,6 +69,7 @@ class ApplicationConfig(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
     )
+    elsewhere: ClassVar[frozenset[str]] = frozenset()
 
     console: ConsoleSettings = ConsoleSettings()
     file: FileSettings = FileSettings()
@@ -102,7 +105,9 @@ class ApplicationConfig(BaseSettings):
             ConfigurationError: a line for each name that is no setting and each wrong value.
         """
         location = locate(settings_file)
-        layers = [*read(type(self), location), Layer(origin="given in code", values=values)]
+        elsewhere = self.elsewhere - type(self).model_fields.keys()
+        layers = read(type(self), location, elsewhere=elsewhere)
+        layers.append(Layer(origin="given in code", values=values))
         shape = shape_of(type(self))
         if wrong := [line for layer in layers for line in problems(layer, shape)]:
             raise ConfigurationError("\n".join(wrong))

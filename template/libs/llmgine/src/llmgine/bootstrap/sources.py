@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsError
 
-from llmgine.bootstrap.layers import PREFIX, Layer, problems, shape_of, with_lists
+from llmgine.bootstrap.layers import PREFIX, Layer, problems, shape_of, variable, with_lists
 from llmgine.errors import ConfigurationError
 
 __all__ = ["Location", "locate", "read", "variables"]
@@ -90,8 +90,15 @@ def _if_file(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def read(model: type[BaseSettings], location: Location) -> list[Layer]:
+def read(
+    model: type[BaseSettings], location: Location, *, elsewhere: frozenset[str] = frozenset()
+) -> list[Layer]:
     """Return what each source says, the weakest first.
+
+    Args:
+        model: the settings to look for.
+        location: the files to read.
+        elsewhere: groups that are somebody else's to read.
 
     Raises:
         ConfigurationError: a source can't be read.
@@ -99,11 +106,12 @@ def read(model: type[BaseSettings], location: Location) -> list[Layer]:
     layers: list[Layer] = []
     if location.settings is not None:
         table = _reading(location.settings, _toml, location.settings)
-        layers.append(Layer(origin=_short(location.settings), values=table))
+        ours = {name: value for name, value in table.items() if name not in elsewhere}
+        layers.append(Layer(origin=_short(location.settings), values=ours))
     if location.dotenv is not None:
         source = _reading(location.dotenv, DotEnvSettingsSource, model, location.dotenv)
-        layers.append(_layer(_short(location.dotenv), model, source))
-    layers.append(_layer("the environment", model, EnvSettingsSource(model)))
+        layers.append(_layer(_short(location.dotenv), model, source, elsewhere))
+    layers.append(_layer("the environment", model, EnvSettingsSource(model), elsewhere))
     return layers
 
 
@@ -138,9 +146,16 @@ def _reading(path: Path, reader: Callable[..., T], *arguments: object) -> T:
         raise ConfigurationError(f"{path}: expected TOML, found: {error}") from None
 
 
-def _layer(origin: str, model: type[BaseSettings], source: EnvSettingsSource) -> Layer:
+def _layer(
+    origin: str, model: type[BaseSettings], source: EnvSettingsSource, elsewhere: frozenset[str]
+) -> Layer:
     given = (name.upper() for name in source.env_vars)
-    names = tuple(each for each in given if each.startswith(PREFIX) and each not in _OTHERS)
+    foreign = tuple(variable(f"{group}.") for group in elsewhere)
+    names = tuple(
+        name
+        for name in given
+        if name.startswith(PREFIX) and name not in _OTHERS and not name.startswith(foreign)
+    )
     unread = Layer(origin=origin, values={}, variables=names)
     if any(problems(unread, shape_of(model))):
         return unread  # the names are complained about, the values needn't be
