@@ -14,16 +14,16 @@ from extensions.questionnaire import reserved_names
 
 __all__ = ["APPS", "Answers", "App", "Extra", "Handler", "OtherProvider", "Preset", "Provider"]
 
-Preset = Literal["minimal", "spine", "custom"]
+Preset = Literal["minimal", "service", "bot", "full", "spine", "custom"]
 Handler = Literal["console", "file", "otel"]
-App = Literal["chat", "mcp_server"]
+App = Literal["chat", "api", "discord_bot", "mcp_server"]
 Provider = Literal["scripted", "local", "openai", "anthropic", "litellm"]
 OtherProvider = Literal["local", "openai", "anthropic", "litellm"]
 Extra = Literal["resilience", "mcp"]
 
 HANDLERS: tuple[Handler, ...] = ("console", "file", "otel")
 USUAL_HANDLERS: tuple[Handler, ...] = ("console", "file")
-APPS: tuple[App, ...] = ("chat", "mcp_server")
+APPS: tuple[App, ...] = ("chat", "api", "discord_bot", "mcp_server")
 USUAL_APPS: tuple[App, ...] = ("chat",)
 OTHER_PROVIDERS: tuple[OtherProvider, ...] = ("local", "openai", "anthropic", "litellm")
 EXTRAS: tuple[Extra, ...] = ("resilience", "mcp")
@@ -38,11 +38,23 @@ SEVERAL: Mapping[str, tuple[str, ...]] = {
 # What each preset brings unless the answer says otherwise, and what it won't have changed.
 DEFAULTS: Mapping[Preset, Mapping[str, object]] = {
     "minimal": {"handlers": USUAL_HANDLERS, "apps": USUAL_APPS, "store": "sqlite"},
+    "service": {"handlers": HANDLERS, "apps": ("api",), "store": "sqlite"},
+    "bot": {"handlers": USUAL_HANDLERS, "apps": ("discord_bot",), "store": "sqlite"},
+    "full": {
+        "handlers": HANDLERS,
+        "apps": APPS,
+        "store": "sqlite",
+        "other_providers": ("openai", "anthropic"),
+        "extras": EXTRAS,
+    },
     "spine": {"handlers": USUAL_HANDLERS, "apps": ()},
     "custom": {"handlers": USUAL_HANDLERS, "apps": USUAL_APPS},
 }
 DECIDED: Mapping[Preset, tuple[str, ...]] = {
     "minimal": ("handlers", "apps", "store"),
+    "service": ("handlers", "apps", "store"),
+    "bot": ("handlers", "apps", "store"),
+    "full": ("handlers", "apps", "store"),
     "spine": ("apps",),
     "custom": (),
 }
@@ -106,7 +118,12 @@ class Answers(BaseModel):
         if not isinstance(data, dict):
             return data
         given = cast("dict[str, Any]", data)
-        return {**DEFAULTS.get(given.get("preset", "minimal"), {}), **given}
+        filled = {**DEFAULTS.get(given.get("preset", "minimal"), {}), **given}
+        if filled.get("provider") == "litellm" and "other_providers" not in given:
+            # The two can't share an environment.
+            others = filled.get("other_providers", ())
+            filled["other_providers"] = tuple(each for each in others if each != "openai")
+        return filled
 
     @model_validator(mode="after")
     def _keep_to_the_preset(self) -> Self:

@@ -155,6 +155,12 @@ answers = st.fixed_dictionaries(
 @example(data={"preset": "custom", "handlers": [], "apps": []})
 @example(data={"preset": "minimal", "store": "memory"})
 @example(data={"preset": "spine", "store": "memory"})
+@example(data={"preset": "service"})
+@example(data={"preset": "service", "apps": ["api", "chat"]})
+@example(data={"preset": "bot", "handlers": ["console"]})
+@example(data={"preset": "full", "provider": "litellm"})
+@example(data={"preset": "full", "provider": "litellm", "other_providers": ["openai"]})
+@example(data={"preset": "full", "apps": ["chat"]})
 @pytest.mark.timeout(300)
 def test_model_and_questionnaire_agree(copier_accepts: Accepts, data: dict[str, Any]) -> None:
     assert copier_accepts(data) == model_accepts(data)
@@ -168,7 +174,10 @@ def test_both_know_the_same_answers_and_defaults() -> None:
             assert question.default == defaults[question.name], question.name
 
 
-@pytest.mark.parametrize(("preset", "most"), [("minimal", 5), ("spine", 5), ("custom", 12)])
+@pytest.mark.parametrize(
+    ("preset", "most"),
+    [*((each, 5) for each in ("minimal", "service", "bot", "full", "spine")), ("custom", 12)],
+)
 def test_few_questions_are_put(preset: str, most: int) -> None:
     put = [question.name for question in questions() if question.is_put(preset)]
     assert 0 < len(put) <= most
