@@ -1,0 +1,70 @@
+"""The command line.
+
+Exit statuses: 2 for a wrong command line, wrong settings or an address that isn't free; 128 + the
+signal's number where a signal ended it: 130 for Ctrl-C, 143 for SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+from llmgine.bootstrap import exit_on_wrong_settings
+
+from api.serving import serve
+from api.settings import ApiConfig
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def api(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; 0.0.0.0 is every network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 is any that is free.")
+    ] = 8000,
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who answers, whatever settings.toml says.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model, whatever settings.toml says.")
+    ] = None,
+) -> None:
+    """Serve the page, the sessions and the OpenAI-compatible endpoint, until a signal ends it."""
+    raise typer.Exit(asyncio.run(serve(_config(provider, model), host, port)))
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        with exit_on_wrong_settings():
+            app()
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _config(provider: str | None, model: str | None) -> ApiConfig:
+    config = ApiConfig()
+    settings = config.provider
+    if provider is not None and provider != settings.name:
+        # Model and options in the settings are meant for the provider that is named there.
+        settings = settings.alternative(provider)
+    if model is not None:
+        settings = replace(settings, model=model)
+    return config if settings is config.provider else ApiConfig(provider=settings)
+
+
+if __name__ == "__main__":
+    main()
