@@ -8,7 +8,7 @@ from collections.abc import Generator
 from typing import Annotated, Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llmgine.contracts import ToolCall, ToolExecuteResultEvent, ToolExecuteStartedEvent, ToolResult
 from llmgine.testing.recording import RecordingPublisher
@@ -115,3 +115,21 @@ def test_what_fits_the_schema_is_taken(desk: Desk, sent: dict[str, Any]) -> None
     assert place == (sent.get("place") and Place(**sent["place"]))
     assert tags == frozenset(sent.get("tags", ()))
     assert note == sent.get("note", "none")
+
+
+# Numbers as texts, numbers that no float holds, and strings that look like more of an object.
+ODD = st.sampled_from(["NaN", "1e999", '"nan"', '"a: b"', '"{"', '"\\u006e"', "[[1]]", "01", "c"])
+PAIRS = st.tuples(KEYS.map(json.dumps), LEAVES.map(json.dumps) | ODD)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs=st.lists(PAIRS, max_size=4))
+@example(pairs=[('"count"', "1"), ('"unit"', '"c"')])
+@example(pairs=[('"count"', "1"), ('"unit"', '"c"'), ('"count"', "2")])
+@example(pairs=[('"count"', "1"), ('"unit"', '"c"'), ('"note"', '"a: b"')])
+def test_a_space_makes_no_difference(desk: Desk, pairs: list[tuple[str, str]]) -> None:
+    text = "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
+    first, ran = desk.send("take", text), list(desk.ran)
+    assert desk.send("take", f" {text}") == first
+    assert desk.ran == ran
+    assert first.is_error or len({key for key, _ in pairs}) == len(pairs)

@@ -6,41 +6,36 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import chain, repeat
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Annotated, Any, NoReturn, TypeAlias, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import to_jsonable_python
+from pydantic_core import core_schema, to_jsonable_python
 
+from llmgine.contracts import ToolCall
 from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.parameters import Parameter, ToolContext
-from llmgine.tools.schema import (
-    Definitions,
-    JsonSchema,
-    nullable,
-    options,
-    strict_form,
-    target,
-    tidied,
-)
+from llmgine.tools.schema import JsonSchema, strict_form, tidied, without_defaults
 
 __all__ = ["Arguments", "GivenArguments"]
 
 _log = logging.getLogger(__name__)
 
-_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+_CONFIG = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=False)
+_Adapter: TypeAlias = TypeAdapter[dict[str, Any]]
 _Collection: TypeAlias = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
 
 _FINDINGS = 20
 _MISFIT = "invalid_arguments"
 # An escape may hide a letter of them.
+_SUSPECT = ("null", "nan", "inf", "\\u")
+_LONGEST_CHARACTER = 4
 _UNBOUNDED = re.compile(r'"\s*[+-]?(?:nan|inf(?:inity)?)\s*"|\\u', re.IGNORECASE)
 
 
@@ -68,15 +63,17 @@ class Arguments:
     def __init__(
         self, name: str, parameters: Iterable[Parameter], words: Mapping[str, str]
     ) -> None:
-        self._parameters = {f"p{at}": each for at, each in enumerate(parameters)}
-        for each in self._parameters.values():
+        given = list(parameters)
+        filled = [each for each in given if not each.injected]
+        for each in given:
             _refuse_field(name, each)
-        self._model, schema = _described(name, self._parameters)
+        self._adapter, schema = _described(name, filled)
+        self._positional = [each for each in given if each.positional]
+        self._injected = [each.name for each in given if each.injected]
         self.schema = tidied(schema)
         properties: dict[str, JsonSchema] = self.schema["properties"]
-        for each in self._parameters.values():
-            if not each.injected:
-                _complete(properties[each.name], each, words.get(each.name))
+        for each in filled:
+            _complete(properties[each.name], each, words.get(each.name))
         try:
             self.schema = json.loads(json.dumps(self.schema, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -90,8 +87,8 @@ class Arguments:
         return strict_form(self.schema)
 
     def bind(
-        self, text: str, context: ToolContext, settings: ToolSettings
-    ) -> tuple[list[object], dict[str, object]]:
+        self, call: ToolCall, session_id: str | None, settings: ToolSettings
+    ) -> tuple[Sequence[object], dict[str, Any]]:
         """Return the function's arguments, by position and by name.
 
         What the model didn't send is left to the function's own defaults.
@@ -99,31 +96,30 @@ class Arguments:
         Raises:
             ToolError: the text is no JSON object, or doesn't fit.
         """
-        model = self._validated(_checked(text, settings))
-        sent, values = model.model_fields_set, vars(model)
-        positional: list[object] = []
-        named: dict[str, object] = {}
-        for field, each in self._parameters.items():
-            if each.injected:
-                value = context
-            elif field in sent or not each.optional:
-                value = values[field]
-            elif each.positional:
-                value = each.default
-            else:
-                continue
-            if each.positional:
-                positional.append(value)
-            else:
-                named[each.name] = value
-        return positional, named
+        named = self._validated(call.arguments, settings)
+        if self._injected:
+            context = ToolContext(session_id=session_id, call=call)
+            named.update(dict.fromkeys(self._injected, context))
+        if not self._positional:
+            return (), named
+        return [named.pop(each.name, each.default) for each in self._positional], named
 
-    def _validated(self, text: str) -> BaseModel:
+    def _validated(self, text: str, settings: ToolSettings) -> dict[str, Any]:
+        if _is_plain(text, settings):
+            return self._read(text)
+        text = _checked(text, settings)
         if "null" in text:
             sent = json.loads(text)
-            text = json.dumps(_without_defaults(sent, self.schema, self.schema.get("$defs", {})))
+            text = json.dumps(without_defaults(sent, self.schema, self.schema.get("$defs", {})))
+        values = self._read(text)
+        # Models of the user's own take such texts as numbers, whatever ours say of them.
+        if _UNBOUNDED.search(text) and _has_unbounded(self._adapter.dump_python(values)):
+            raise ToolError("The arguments don't fit: a number is not finite.", code=_MISFIT)
+        return values
+
+    def _read(self, text: str) -> dict[str, Any]:
         try:
-            model = self._model.model_validate_json(text)
+            return self._adapter.validator.validate_json(text)
         except ValidationError as error:
             details = error.errors(include_url=False, include_context=False, include_input=False)
             lines = [f"{_place(each['loc'])}: {each['msg']}" for each in details[:_FINDINGS]]
@@ -131,10 +127,6 @@ class Arguments:
                 lines.append(f"and {len(details) - _FINDINGS} more")
             text = "The arguments don't fit:\n" + "\n".join(lines)
             raise ToolError(text, code=_MISFIT) from None
-        # Models of the user's own take such texts as numbers, whatever ours say of them.
-        if _UNBOUNDED.search(text) and _has_unbounded(model.model_dump()):
-            raise ToolError("The arguments don't fit: a number is not finite.", code=_MISFIT)
-        return model
 
 
 class GivenArguments:
@@ -171,15 +163,15 @@ class GivenArguments:
         """Return no strict form: a schema that isn't ours is not rewritten."""
 
     def bind(
-        self, text: str, context: ToolContext, settings: ToolSettings
-    ) -> tuple[list[object], dict[str, object]]:
+        self, call: ToolCall, session_id: str | None, settings: ToolSettings
+    ) -> tuple[Sequence[object], dict[str, Any]]:
         """Return the one argument, by position.
 
         Raises:
             ToolError: the text is no JSON object, or past a limit.
         """
-        del context
-        return [json.loads(_checked(text, settings))], {}
+        del session_id
+        return [json.loads(_checked(call.arguments, settings))], {}
 
 
 def _has_unbounded(value: dict[Any, Any] | _Collection | float) -> bool:
@@ -205,15 +197,42 @@ def _refuse_field(name: str, parameter: Parameter) -> None:
         )
 
 
-def _described(name: str, fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema]:
-    """Return the parameters as a model and as a schema, or name the one that is at fault."""
+class _Fields:
+    """Describes parameters to pydantic as the fields of one object, which has no others."""
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        self._parameters = parameters
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Return the object's schema; a value that isn't sent is absent from what is read."""
+        fields = {
+            each.name: _field(each, handler.generate_schema(each.annotation))
+            for each in self._parameters
+        }
+        finite = core_schema.CoreConfig(allow_inf_nan=False)
+        return core_schema.typed_dict_schema(fields, extra_behavior="forbid", config=finite)
+
+
+def _field(parameter: Parameter, schema: core_schema.CoreSchema) -> core_schema.TypedDictField:
+    # A default inside the annotation counts where the function has none of its own.
+    inner = schema["schema"] if schema["type"] == "default" else schema
+    return core_schema.typed_dict_field(
+        inner if parameter.optional else schema,
+        required=not parameter.optional and inner is schema,
+    )
+
+
+def _described(name: str, parameters: Sequence[Parameter]) -> tuple[_Adapter, JsonSchema]:
+    """Return what reads the parameters and their schema, or name the one that is at fault."""
     try:
-        return _modelled(fields)
+        return _adapted(parameters)
     except _UNDESCRIBABLE as error:
         whole = error
-    for field, each in fields.items():
+    for each in parameters:
         try:
-            _modelled({field: each})
+            _adapted((each,))
         except _UNDESCRIBABLE as error:
             raise ToolRegistrationError(
                 f"tool {name!r}, parameter {each.name!r}: {each.annotation!r} can't be described "
@@ -230,19 +249,9 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _modelled(fields: dict[str, Parameter]) -> tuple[type[BaseModel], JsonSchema]:
-    # The names are aliases, so that a parameter may have any name; whether a value was sent is
-    # known from `model_fields_set`, and Python's own default stays where it is.
-    definitions: dict[str, Any] = {
-        field: (
-            each.annotation,
-            Field(None if each.optional else ..., alias=each.name, validation_alias=each.name),
-        )
-        for field, each in fields.items()
-        if not each.injected
-    }
-    model = create_model("Arguments", __config__=_CONFIG, **definitions)
-    return model, model.model_json_schema(schema_generator=_Quiet)
+def _adapted(parameters: Sequence[Parameter]) -> tuple[_Adapter, JsonSchema]:
+    adapter: _Adapter = TypeAdapter(Annotated[Any, _Fields(parameters)], config=_CONFIG)
+    return adapter, adapter.json_schema(schema_generator=_Quiet)
 
 
 def _complete(schema: JsonSchema, parameter: Parameter, text: str | None) -> None:
@@ -271,6 +280,28 @@ def _note(parameter: Parameter) -> str | None:
 # -- Checking
 
 
+def _is_plain(text: str, settings: ToolSettings) -> bool:
+    """Tell whether arguments are what they mostly are: a flat object that needs no closer look.
+
+    It has as many colons as keys, so that none is there twice, and nothing in it may stand for a
+    default or for a number that isn't finite.
+    """
+    lower = (text or "").lower()
+    if (
+        lower.count("{") != 1
+        or len(text) * _LONGEST_CHARACTER > settings.max_argument_bytes
+        or lower.count("[") >= settings.max_depth
+        or any(each in lower for each in _SUSPECT)
+    ):
+        return False
+    try:
+        found: tuple[JsonValue, int] = _PLAIN.raw_decode(text)
+    except ValueError:
+        return False
+    value, end = found
+    return end == len(text) and isinstance(value, dict) and len(value) == text.count(":")
+
+
 def _checked(text: str, settings: ToolSettings) -> str:
     """Return the arguments' text once it is known to be one JSON object within the limits."""
     text = (text or "").strip() or "{}"  # some providers' answers have none at all
@@ -294,49 +325,6 @@ def _checked(text: str, settings: ToolSettings) -> str:
         if not level:
             return text
     return _refuse_depth(settings)
-
-
-def _without_defaults(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonValue:
-    """Return arguments without each `null` that can only stand for a default.
-
-    That is how the strict form lets a model leave something out.
-    """
-    schema = _fitting(value, schema, definitions)
-    if isinstance(value, list):
-        items = chain(schema.get("prefixItems", ()), repeat(schema.get("items", {})))
-        pairs = zip(value, items, strict=False)  # the schema of further items is endless
-        return [_without_defaults(each, item, definitions) for each, item in pairs]
-    if not isinstance(value, dict):
-        return value
-    properties, required = schema.get("properties", {}), schema.get("required", ())
-    return {
-        name: _without_defaults(each, properties.get(name, {}), definitions)
-        for name, each in value.items()
-        if each is not None
-        or name in required
-        or name not in properties
-        or nullable(properties[name], definitions)
-    }
-
-
-def _fitting(value: JsonValue, schema: JsonSchema, definitions: Definitions) -> JsonSchema:
-    """Return which of a schema's options a list or an object is meant for."""
-    schema = target(schema, definitions)
-    several = options(schema)
-    for each in several:
-        fitting = _fitting(value, each, definitions)
-        if _fits(value, fitting):
-            return fitting
-    return {} if several else schema
-
-
-def _fits(value: JsonValue, schema: JsonSchema) -> bool:
-    if not isinstance(value, dict):
-        return isinstance(value, list) and not schema.keys().isdisjoint({"items", "prefixItems"})
-    properties = schema.get("properties", {})
-    return value.keys() <= properties.keys() and all(
-        value[name] == properties[name].get("const", value[name]) for name in value
-    )
 
 
 def _inner(value: dict[str, Any] | list[Any]) -> list[Any]:
@@ -369,4 +357,5 @@ def _refuse(code: str, text: str) -> NoReturn:
 
 
 # Made once: `json.loads` makes one for each call that isn't plain.
+_PLAIN = json.JSONDecoder(parse_constant=_finite, parse_float=_finite)
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_finite, parse_float=_finite)

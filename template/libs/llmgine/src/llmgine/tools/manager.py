@@ -26,7 +26,6 @@ from llmgine.contracts.publishing import tell_surely
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.approvals import Answer, Approvals
-from llmgine.tools.parameters import ToolContext
 from llmgine.tools.results import failure, success
 from llmgine.tools.running import Failed, Runner
 from llmgine.tools.tool import NeedsApproval, Shared, Tool, given, handed_out, made
@@ -231,7 +230,7 @@ class ToolManager:
         limit = self._settings.max_result_bytes
         try:
             tool = self._found(call.name)
-            function = tool.bound(ToolContext(session_id=session_id, call=call), self._settings)
+            function = tool.bound(call, session_id, self._settings)
             if tool.must_ask(call):
                 await self._approvals.ask(call, session_id, self._publisher)
             value = await self._runner.run(

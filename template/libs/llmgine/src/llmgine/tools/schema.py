@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
-__all__ = ["Definitions", "JsonSchema", "nullable", "options", "strict_form", "target", "tidied"]
+from llmgine.contracts.chat import JsonValue
+
+__all__ = ["JsonSchema", "strict_form", "tidied", "without_defaults"]
 
 JsonSchema: TypeAlias = dict[str, Any]
-Definitions: TypeAlias = Mapping[str, JsonSchema]
+_Definitions: TypeAlias = Mapping[str, JsonSchema]
 
 _MAPS = frozenset({"properties", "$defs", "patternProperties", "dependentSchemas"})
 _LISTS = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
@@ -68,7 +71,7 @@ def strict_form(schema: JsonSchema) -> JsonSchema | None:
         return None
 
 
-def _closed(schema: JsonSchema, definitions: Definitions) -> JsonSchema:
+def _closed(schema: JsonSchema, definitions: _Definitions) -> JsonSchema:
     if "oneOf" in schema:
         schema["anyOf"] = schema["oneOf"]
     if "prefixItems" in schema:
@@ -94,13 +97,13 @@ def _spoken(strict: JsonSchema) -> JsonSchema:
     return strict
 
 
-def _close(schema: JsonSchema, definitions: Definitions) -> None:
+def _close(schema: JsonSchema, definitions: _Definitions) -> None:
     if "properties" not in schema:
         raise _OpenError
     required = schema.get("required", ())
     schema["properties"] = {
         name: each
-        if name in required or nullable(each, definitions)
+        if name in required or _nullable(each, definitions)
         else {"anyOf": [each, {"type": "null"}]}
         for name, each in schema["properties"].items()
     }
@@ -108,23 +111,66 @@ def _close(schema: JsonSchema, definitions: Definitions) -> None:
     schema["additionalProperties"] = False
 
 
-def nullable(schema: JsonSchema, definitions: Definitions) -> bool:
+def _nullable(schema: JsonSchema, definitions: _Definitions) -> bool:
     """Tell whether a schema takes `null`."""
-    schema = target(schema, definitions)
-    if several := options(schema):
-        return any(nullable(each, definitions) for each in several)
+    schema = _target(schema, definitions)
+    if several := _options(schema):
+        return any(_nullable(each, definitions) for each in several)
     if "enum" in schema:
         return None in schema["enum"]
     return schema.get("type", "null") == "null" and schema.get("const") is None
 
 
-def target(schema: JsonSchema, definitions: Definitions) -> JsonSchema:
+def _target(schema: JsonSchema, definitions: _Definitions) -> JsonSchema:
     """Return a schema, or the one that it refers to."""
     while "$ref" in schema:
         schema = definitions[schema["$ref"].rpartition("/")[2]]
     return schema
 
 
-def options(schema: JsonSchema) -> list[JsonSchema]:
+def _options(schema: JsonSchema) -> list[JsonSchema]:
     """Return the schemas of which a value fits one; none where there is no choice."""
     return [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+
+
+def without_defaults(value: JsonValue, schema: JsonSchema, definitions: _Definitions) -> JsonValue:
+    """Return arguments without each `null` that can only stand for a default.
+
+    That is how the strict form lets a model leave something out.
+    """
+    schema = _fitting(value, schema, definitions)
+    if isinstance(value, list):
+        items = chain(schema.get("prefixItems", ()), repeat(schema.get("items", {})))
+        pairs = zip(value, items, strict=False)  # the schema of further items is endless
+        return [without_defaults(each, item, definitions) for each, item in pairs]
+    if not isinstance(value, dict):
+        return value
+    properties, required = schema.get("properties", {}), schema.get("required", ())
+    return {
+        name: without_defaults(each, properties.get(name, {}), definitions)
+        for name, each in value.items()
+        if each is not None
+        or name in required
+        or name not in properties
+        or _nullable(properties[name], definitions)
+    }
+
+
+def _fitting(value: JsonValue, schema: JsonSchema, definitions: _Definitions) -> JsonSchema:
+    """Return which of a schema's options a list or an object is meant for."""
+    schema = _target(schema, definitions)
+    several = _options(schema)
+    for each in several:
+        fitting = _fitting(value, each, definitions)
+        if _fits(value, fitting):
+            return fitting
+    return {} if several else schema
+
+
+def _fits(value: JsonValue, schema: JsonSchema) -> bool:
+    if not isinstance(value, dict):
+        return isinstance(value, list) and not schema.keys().isdisjoint({"items", "prefixItems"})
+    properties = schema.get("properties", {})
+    return value.keys() <= properties.keys() and all(
+        value[name] == properties[name].get("const", value[name]) for name in value
+    )

@@ -18,7 +18,7 @@ from llmgine.contracts.chat import JsonValue
 from llmgine.errors import ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments, GivenArguments
-from llmgine.tools.parameters import ToolContext, parameters_of
+from llmgine.tools.parameters import parameters_of
 
 __all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made"]
 
@@ -68,13 +68,15 @@ class Tool:
             plain["function"]["strict"] = closed is not None
         return plain
 
-    def bound(self, context: ToolContext, settings: ToolSettings) -> partial[object]:
+    def bound(
+        self, call: ToolCall, session_id: str | None, settings: ToolSettings
+    ) -> partial[object]:
         """Return the function with the arguments of a call.
 
         Raises:
             ToolError: the arguments don't fit.
         """
-        positional, named = self.arguments.bind(context.call.arguments, context, settings)
+        positional, named = self.arguments.bind(call, session_id, settings)
         return partial(self.function, *positional, **named)
 
     def must_ask(self, call: ToolCall) -> bool:
