@@ -10,10 +10,10 @@ from llmgine.context import InMemoryContextStore
 from llmgine.context.memory import build
 from llmgine.contracts import ChatMessage, ContextStore, Event, Publisher
 from llmgine.settings import ContextSettings
-from llmgine.testing.context_suite import ContextStoreSuite
+from llmgine.testing.listing_suite import ListingSuite
 
 
-class TestInMemoryContextStore(ContextStoreSuite):
+class TestInMemoryContextStore(ListingSuite):
     def make_store(self, publisher: Publisher) -> ContextStore:
         return InMemoryContextStore(publisher)
 

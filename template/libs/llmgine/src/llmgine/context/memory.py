@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from threading import Lock
 
+from llmgine.context.listing import FIRST_FEW, listed, opening
 from llmgine.context.window import copied, history_window
-from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
+from llmgine.contracts import (
+    ChatHistoryUpdatedEvent,
+    ChatMessage,
+    ContextStore,
+    Publisher,
+    StoredSession,
+)
 from llmgine.contracts.publishing import tell
 from llmgine.errors import VersionConflictError
 from llmgine.settings import ContextSettings
@@ -28,6 +36,7 @@ class InMemoryContextStore:
     def __init__(self, publisher: Publisher | None = None) -> None:
         self._publisher = publisher
         self._conversations: dict[str, list[ChatMessage]] = {}
+        self._times: dict[str, tuple[float, float]] = {}
         self._lock = Lock()
 
     async def add_message(self, session_id: str, message: ChatMessage) -> None:
@@ -53,6 +62,8 @@ class InMemoryContextStore:
                 raise VersionConflictError(session_id, version, expected_version)
             if fresh:
                 self._conversations.setdefault(session_id, []).extend(fresh)
+                now = time.time()
+                self._times[session_id] = self._times.get(session_id, (now,))[0], now
             version += len(fresh)
         await self._changed(session_id, version)
         return version
@@ -71,7 +82,36 @@ class InMemoryContextStore:
         """Forget the conversation; one that doesn't exist is fine."""
         with self._lock:
             self._conversations.pop(session_id, None)
+            self._times.pop(session_id, None)
         await self._changed(session_id, 0)
+
+    async def list_sessions(
+        self, *, limit: int = 100, after: StoredSession | None = None
+    ) -> list[StoredSession]:
+        """Return conversations, the one that changed last first; from `after` on, where given.
+
+        Raises:
+            ValueError: `limit` is negative.
+        """
+        with self._lock:
+            sessions = [self._stored(session_id) for session_id in self._times]
+        return listed(sessions, limit, after)
+
+    async def find_session(self, session_id: str) -> StoredSession | None:
+        """Return one conversation; nothing where it holds no message."""
+        with self._lock:
+            return self._stored(session_id) if session_id in self._times else None
+
+    def _stored(self, session_id: str) -> StoredSession:
+        messages = self._conversations[session_id]
+        created, updated = self._times[session_id]
+        return StoredSession(
+            session_id=session_id,
+            messages=len(messages),
+            created_at=created,
+            updated_at=updated,
+            opening=opening(messages[:FIRST_FEW]),
+        )
 
     async def _changed(self, session_id: str, length: int) -> None:
         await tell(self._publisher, ChatHistoryUpdatedEvent(session_id=session_id, length=length))

@@ -18,6 +18,7 @@ __all__ = [
     "DescribesCapabilities",
     "Handles",
     "LLMProvider",
+    "ListsSessions",
     "Middleware",
     "ObservabilitySink",
     "Observer",
@@ -25,6 +26,7 @@ __all__ = [
     "Publisher",
     "Registration",
     "ResolvesApprovals",
+    "StoredSession",
     "ToolExecutor",
     "capabilities_of",
 ]
@@ -170,6 +172,45 @@ class ContextStore(Protocol):
 
     async def clear_context(self, session_id: str) -> None:
         """Forget the conversation."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredSession:
+    """A conversation in a store, as a list shows it.
+
+    Attributes:
+        session_id: whose it is.
+        messages: how many it holds.
+        created_at: when the first of them was stored, in Unix seconds (UTC).
+        updated_at: when the last one was.
+        opening: how the user began: at most 200 characters; empty where that can't be told.
+    """
+
+    session_id: str
+    messages: int
+    created_at: float
+    updated_at: float
+    opening: str = ""
+
+
+@runtime_checkable
+class ListsSessions(Protocol):
+    """A `ContextStore` that can tell which conversations it holds."""
+
+    async def list_sessions(
+        self, *, limit: int = 100, after: StoredSession | None = None
+    ) -> list[StoredSession]:
+        """Return conversations, the one that changed last first.
+
+        Args:
+            limit: how many at most.
+            after: the last one of the list that this one goes on from.
+        """
+        ...
+
+    async def find_session(self, session_id: str) -> StoredSession | None:
+        """Return one conversation; nothing where it holds no message."""
         ...
 
 

@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Literal, Self
 from weakref import finalize
 
+from llmgine.context.listing import check_limit
 from llmgine.context.sqlite.database import Connection, DatabaseFile, Worker
+from llmgine.context.sqlite.listing import found_session, listed_sessions
 from llmgine.context.window import copied, history_window, unmatched_results, window_start
-from llmgine.contracts import ChatHistoryUpdatedEvent, ChatMessage, ContextStore, Publisher
+from llmgine.contracts import (
+    ChatHistoryUpdatedEvent,
+    ChatMessage,
+    ContextStore,
+    Publisher,
+    StoredSession,
+)
 from llmgine.contracts.codec import decode, encode
 from llmgine.contracts.publishing import tell
 from llmgine.errors import CodecError, ContextStoreError, CorruptRowError, VersionConflictError
@@ -161,6 +169,23 @@ class SQLiteContextStore:
         key = self._tenant, session_id
         await self._writer.run(lambda db: _change(db, _CLEAR, key))
         await self._changed(session_id, 0)
+
+    async def list_sessions(
+        self, *, limit: int = 100, after: StoredSession | None = None
+    ) -> list[StoredSession]:
+        """Return conversations, the one that changed last first; from `after` on, where given.
+
+        Each conversation's last message is looked at, whatever the limit.
+
+        Raises:
+            ValueError: `limit` is negative.
+        """
+        check_limit(limit)
+        return await self._reader.run(lambda db: listed_sessions(db, self._tenant, limit, after))
+
+    async def find_session(self, session_id: str) -> StoredSession | None:
+        """Return one conversation; nothing where it holds no message."""
+        return await self._reader.run(lambda db: found_session(db, self._tenant, session_id))
 
     async def salvage(self, session_id: str) -> tuple[list[ChatMessage], list[CorruptRowError]]:
         """Return the messages that can be read, and an error for each that can't.
