@@ -7,9 +7,18 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from llmgine.bootstrap import ApplicationBootstrap
 
+from api.deadlines import Deadlines
 from api.settings import ApiConfig
 
-__all__ = ["Application", "Config"]
+__all__ = ["Application", "Config", "OpenRequests", "config_of"]
+
+
+def config_of(application: ApplicationBootstrap) -> ApiConfig:
+    """Return an application's settings, which have a group for this program."""
+    config = application.config
+    if not isinstance(config, ApiConfig):
+        raise TypeError(f"expected an ApiConfig, found {type(config).__name__}")
+    return config
 
 
 def _application(request: Request) -> ApplicationBootstrap:
@@ -17,10 +26,11 @@ def _application(request: Request) -> ApplicationBootstrap:
 
 
 def _config(request: Request) -> ApiConfig:
-    config = _application(request).config
-    if not isinstance(config, ApiConfig):
-        raise TypeError(f"expected an ApiConfig, found {type(config).__name__}")
-    return config
+    return config_of(_application(request))
+
+
+def _deadlines(request: Request) -> Deadlines:
+    return cast("Deadlines", request.app.state.deadlines)
 
 
 Application = Annotated[ApplicationBootstrap, Depends(_application)]
@@ -28,3 +38,6 @@ Application = Annotated[ApplicationBootstrap, Depends(_application)]
 
 Config = Annotated[ApiConfig, Depends(_config)]
 """Its settings."""
+
+OpenRequests = Annotated[Deadlines, Depends(_deadlines)]
+"""The requests under way; `ending` says whether the server is about to end."""

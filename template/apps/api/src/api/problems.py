@@ -7,9 +7,29 @@ from dataclasses import dataclass
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-__all__ = ["Problem", "install"]
+__all__ = ["DESCRIPTION", "Problem", "install"]
+
+
+class ErrorDetail(BaseModel):
+    """What was wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """An error as OpenAI words it."""
+
+    error: ErrorDetail
+
+
+DESCRIPTION = {"model": ErrorBody}
+"""What OpenAPI says of every error."""
 
 _KINDS = {
     401: "authentication_error",

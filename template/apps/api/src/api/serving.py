@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from api.deadlines import Deadlines
 from api.settings import ApiConfig
 from api.web import make_application, make_web
 
@@ -22,6 +23,7 @@ SIGNALLED = 128
 """Added to a signal's number, as shells do."""
 
 _GRACE = 5
+_LAST_WORDS = 2
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it is shown as
 _SCRIPTED = (
     "; answers are scripted: `--provider NAME`, or [provider] in settings.toml, asks a model"
@@ -89,11 +91,12 @@ class WebServer(uvicorn.Server):
             lifespan="off",
             log_config=None,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=_GRACE + _LAST_WORDS,
             ws="none",
         )
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._deadlines: Deadlines = web.state.deadlines
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -107,4 +110,5 @@ class WebServer(uvicorn.Server):
 
     def end(self) -> None:
         """Take no more requests, and end once those under way are answered, or it takes long."""
+        self._deadlines.end(_GRACE)
         self.should_exit = True

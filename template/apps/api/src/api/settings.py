@@ -21,6 +21,8 @@ class ApiSettings:
     Attributes:
         key: what callers must send as `Authorization: Bearer <key>`; empty means that whoever
             reaches the address may call. A secret: set it as `LLMGINE_API__KEY` in `.env`.
+        hosts: further names that requests may call the server by, and that pages may have come
+            from; without a key others than addresses and `localhost` are refused.
         max_body: the longest request, in bytes.
         request_timeout: seconds that a request may take, streams included.
         session_idle: seconds after which a session that nobody uses or watches is let go; its
@@ -29,6 +31,7 @@ class ApiSettings:
     """
 
     key: str = field(default="", repr=False)
+    hosts: list[str] = field(default_factory=list[str])
     max_body: int = 8 * 1024 * 1024
     request_timeout: float = 600.0
     session_idle: float = 900.0

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 import assistant
 from fastapi import FastAPI
 from llmgine.bootstrap import ApplicationBootstrap
+from starlette.middleware import Middleware
 
-from api import problems
+from api import docs, health, problems
+from api.deadlines import Deadlines, TimeLimit
+from api.guard import BodyLimit, CallerTrace, Gate
+from api.parts import config_of
 from api.settings import ApiConfig
 
 __all__ = ["make_application", "make_web"]
@@ -30,9 +35,28 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
         async with behind:
             yield
 
-    web = FastAPI(title="llmgine API", lifespan=lifespan)
+    settings = config_of(behind).api
+    deadlines = Deadlines(settings.request_timeout)
+    web = FastAPI(
+        title="llmgine API",
+        description="OpenAI's chat completions, and sessions with their events.",
+        version=version("api"),
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        redoc_url=None,
+        responses={"4XX": problems.DESCRIPTION, "5XX": problems.DESCRIPTION},
+        middleware=[
+            Middleware(TimeLimit, deadlines=deadlines),
+            Middleware(Gate, settings=settings),
+            Middleware(BodyLimit, most=settings.max_body),
+            Middleware(CallerTrace, application=behind),
+        ],
+    )
     web.state.application = behind
+    web.state.deadlines = deadlines
     problems.install(web)
+    web.include_router(health.router)
+    web.include_router(docs.router)
     return web
 
 
