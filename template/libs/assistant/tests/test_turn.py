@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from assistant import EmptyTurnError, RunTurn, TurnResult, register
-from assistant.run import MAX_ROUNDS
+from assistant.rounds import MAX_ROUNDS
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (

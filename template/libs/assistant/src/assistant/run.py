@@ -12,20 +12,17 @@ from llmgine.contracts import (
     FinishReason,
     LLMProvider,
     LLMRequest,
-    LLMResponse,
-    ToolCall,
     ToolExecutor,
     ToolResult,
     Usage,
 )
-from llmgine.contracts.history import INTERRUPTED, repaired
-from llmgine.contracts.llm import ToolChoice
-from llmgine.contracts.protocols import capabilities_of
-from llmgine.contracts.stream import ResponseBuilder, closing
-from llmgine.errors import LlmgineError, StreamInterruptedError
+from llmgine.contracts.history import repaired
+from llmgine.errors import LlmgineError
 from llmgine.tools import ToolManager
 
-__all__ = ["MAX_ROUNDS", "EmptyTurnError", "RunTurn", "Turn", "TurnParts", "TurnResult"]
+from assistant.rounds import Rounds
+
+__all__ = ["EmptyTurnError", "RunTurn", "Turn", "TurnParts", "TurnResult"]
 
 
 class EmptyTurnError(LlmgineError, ValueError):
@@ -79,12 +76,6 @@ class RunTurn(Command[TurnResult]):
     text: str
 
 
-MAX_ROUNDS = 8
-"""How often a model may call tools in one turn before it has to answer."""
-
-_GRACE = 0.5
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnParts:
     """The parts of an application that a turn works with."""
@@ -96,7 +87,7 @@ class TurnParts:
     system_prompt: str = ""
 
 
-class Turn:
+class Turn(Rounds):
     """The state of one running turn.
 
     What is said goes to `_unsaved` first, and to the context store with the model's next words.
@@ -105,86 +96,18 @@ class Turn:
     """
 
     def __init__(self, parts: TurnParts, session_id: str, text: str) -> None:
-        self._parts = parts
         tools = parts.tools
-        self._tools = tools.for_session(session_id) if isinstance(tools, ToolManager) else tools
+        own = tools.for_session(session_id) if isinstance(tools, ToolManager) else tools
+        super().__init__(parts.provider, own)
+        self._parts = parts
         self._session_id = session_id
         self._history: list[ChatMessage] = []
         self._unsaved: list[ChatMessage] = [ChatMessage.user(text)]
-        self._usage = Usage()
-        self._results: list[ToolResult] = []
 
     async def run(self) -> TurnResult:
         """Ask the model, run the tools that it calls, and ask again until it has answered."""
         self._history = await self._parts.context.get_context(self._session_id)
-        for _ in range(MAX_ROUNDS):
-            response = await self._ask()
-            if not response.tool_calls:
-                return await self._finish(response)
-            await self._call_tools(response)
-        response = await self._ask(tool_choice="none")
-        if response.tool_calls:
-            # It was told not to. Calls must not stand in the history without results.
-            refused = [_failed(call, "No more tools in this turn.") for call in response.tool_calls]
-            await self._save(response.message, ChatMessage.tool(*refused))
-            return self._result(response)
-        return await self._finish(response)
-
-    async def _ask(self, *, tool_choice: ToolChoice | None = None) -> LLMResponse:
-        parts = self._parts
-        able = capabilities_of(parts.provider).tools
-        tools = tuple(self._tools.get_tools()) if able else ()
-        request = LLMRequest(
-            messages=(*self._system(), *repaired([*self._history, *self._unsaved])),
-            model=parts.model,
-            tools=tools,
-            tool_choice=tool_choice if tools else None,
-        )
-        builder = ResponseBuilder()
-        try:
-            async with closing(parts.provider.stream(request)) as chunks:
-                async for chunk in chunks:
-                    builder.add(chunk)
-        finally:
-            if not builder.finished:
-                await self._keep(builder.response().text)
-        if not builder.finished:
-            text = "the stream ended before the answer was complete"
-            raise StreamInterruptedError(text, provider=parts.provider.name)
-        response = builder.response()
-        self._usage += response.usage
-        return response
-
-    def _system(self) -> tuple[ChatMessage, ...]:
-        prompt = self._parts.system_prompt
-        return (ChatMessage.system(prompt),) if prompt else ()
-
-    async def _call_tools(self, response: LLMResponse) -> None:
-        """Run the calls at once, and keep what comes of them, also if the turn is cut off."""
-        calls = response.tool_calls
-        await self._save(response.message)
-        tasks = [asyncio.create_task(self._tools.execute_tool_call(call)) for call in calls]
-        try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=_GRACE)
-            raise
-        finally:
-            pairs = zip(calls, tasks, strict=True)
-            results = [_outcome(call, task) for call, task in pairs]
-            self._results += results
-            await asyncio.shield(self._save(ChatMessage.tool(*results)))
-        for task in tasks:
-            task.result()  # an executor never raises; one that does is heard of
-
-    async def _finish(self, response: LLMResponse) -> TurnResult:
-        if response.message.parts:
-            await self._save(response.message)
-        return self._result(response)
-
-    def _result(self, response: LLMResponse) -> TurnResult:
+        response = await self._answer()
         return TurnResult(
             text=response.text,
             finish_reason=response.finish_reason,
@@ -192,8 +115,16 @@ class Turn:
             tool_results=tuple(self._results),
         )
 
+    def _request(self) -> LLMRequest:
+        prompt = self._parts.system_prompt
+        system = (ChatMessage.system(prompt),) if prompt else ()
+        return LLMRequest(
+            messages=(*system, *repaired([*self._history, *self._unsaved])),
+            model=self._parts.model,
+        )
+
     async def _keep(self, text: str) -> None:
-        """Keep what had come of an answer; calls and reasoning are no use without their end."""
+        # Calls and reasoning are no use without their end.
         if text.strip():
             await asyncio.shield(self._save(ChatMessage.assistant(text)))
 
@@ -202,17 +133,3 @@ class Turn:
         self._unsaved = []
         self._history += fresh
         await self._parts.context.add_messages(self._session_id, fresh)
-
-
-def _failed(call: ToolCall, text: str, code: str = "refused") -> ToolResult:
-    return ToolResult(
-        tool_call_id=call.id, name=call.name, content=text, is_error=True, error_code=code
-    )
-
-
-def _outcome(call: ToolCall, task: asyncio.Task[ToolResult]) -> ToolResult:
-    if not task.done() or task.cancelled():
-        return _failed(call, "The call was interrupted before it had a result.", INTERRUPTED)
-    if task.exception() is not None:
-        return _failed(call, "The tool failed.", "failed")
-    return task.result()

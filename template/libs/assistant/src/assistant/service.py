@@ -1,4 +1,4 @@
-"""The handler of `RunTurn`: whose turn it is, and with which parts of the application."""
+"""The handlers of `RunTurn` and `AnswerRequest`, with the parts of the application they need."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from llmgine.bootstrap import ApplicationBootstrap
-from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
+from llmgine.contracts import (
+    ChatMessage,
+    ContextStore,
+    LLMProvider,
+    LLMResponse,
+    ResolvesApprovals,
+    ResolveToolApproval,
+    ToolApprovalRequestedEvent,
+    ToolExecutor,
+)
 from llmgine.errors import SessionClosedError, WouldDeadlockError
 
+from assistant.answer import Answer, AnswerRequest
 from assistant.run import EmptyTurnError, RunTurn, Turn, TurnParts, TurnResult
 
 __all__ = ["Assistant", "register"]
+
+_NOBODY = "it needs a person's approval, and nobody can be asked here"
 
 
 @dataclass(slots=True)
@@ -32,7 +44,7 @@ _inside: ContextVar[tuple[_Inside, ...]] = ContextVar("assistant_inside", defaul
 
 
 def register(app: ApplicationBootstrap) -> None:
-    """Answer `RunTurn` on the application's bus; give this to bootstrap as `setup`."""
+    """Answer both commands on the application's bus; give this to bootstrap as `setup`."""
     assistant = Assistant(
         app.provider,
         app.context,
@@ -41,10 +53,12 @@ def register(app: ApplicationBootstrap) -> None:
         system_prompt=app.config.provider.system_prompt,
     )
     app.bus.register_command_handler(RunTurn, assistant.run, timeout=math.inf)
+    app.bus.register_command_handler(AnswerRequest, assistant.answer, timeout=math.inf)
+    app.bus.register_event_handler(ToolApprovalRequestedEvent, assistant.refuse, inline=True)
 
 
 class Assistant:
-    """Runs conversation turns.
+    """Runs conversation turns, and answers requests that belong to no conversation.
 
     Args:
         provider: who answers.
@@ -72,6 +86,8 @@ class Assistant:
         )
         # A lock lives as long as somebody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # The commands under way whose tool calls nobody can approve, by id.
+        self._unattended: set[str] = set()
 
     async def run(self, command: RunTurn) -> TurnResult:
         """Answer the user's message; see `RunTurn` for what is promised."""
@@ -83,6 +99,33 @@ class Assistant:
         async with self._alone(session_id):
             turn = Turn(self._parts, session_id, command.text)
             return await turn.run()
+
+    async def answer(self, command: AnswerRequest) -> LLMResponse:
+        """Answer a request; see `AnswerRequest` for what is promised."""
+        parts, request = self._parts, command.request
+        if parts.system_prompt and all(each.role != "system" for each in request.messages):
+            prompt = ChatMessage.system(parts.system_prompt)
+            request = replace(request, messages=(prompt, *request.messages))
+        request = replace(request, model=request.model or parts.model)
+        tools = parts.tools if command.run_tools and not request.tools else None
+        self._unattended.add(command.id)
+        try:
+            return await Answer(parts.provider, tools, request, command.hear).run()
+        finally:
+            self._unattended.discard(command.id)
+
+    def refuse(self, event: ToolApprovalRequestedEvent) -> None:
+        """Refuse a tool call that needs approval, where nobody can be asked."""
+        tools = self._parts.tools
+        if event.parent_id in self._unattended and isinstance(tools, ResolvesApprovals):
+            tools.resolve_approval(
+                ResolveToolApproval(
+                    session_id=event.session_id,
+                    call_id=event.call.id,
+                    approved=False,
+                    reason=_NOBODY,
+                )
+            )
 
     @asynccontextmanager
     async def _alone(self, session_id: str) -> AsyncGenerator[None, None]:
