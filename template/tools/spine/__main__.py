@@ -8,14 +8,14 @@ from pathlib import Path
 
 from applying import abort, aborted, finish
 from drift import as_json, as_markdown, as_text, drift, is_behind, problems
-from merging import Change, Outcome
+from merging import Change
 from project import Project, SpineError
-from updating import update
+from updating import Update, update
 
 DESCRIPTION = "Look at what the project changed in its spine, and bring later versions in."
 STATUSES = """\
-Exit statuses: 0 all is well; 1 conflicts or problems that somebody must look at; 2 refused, nothing
-has changed; 3 (check only) nothing but a newer version.
+Exit statuses: 0 all is well; 1 conflicts, problems or lost fixes that somebody must look at;
+2 refused, nothing has changed; 3 (check only) nothing but a newer version.
 """
 _FORMS = {"text": as_text, "json": as_json, "markdown": as_markdown}
 
@@ -32,7 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     looks = commands.add_parser("status", help="what the project changed in the spine; offline")
     looks.add_argument("--format", choices=_FORMS, default="text")
-    looks.add_argument("--behind", action="store_true", help="ask the template for a newer version")
+    more = looks.add_mutually_exclusive_group()
+    more.add_argument("--behind", action="store_true", help="ask the template for a newer version")
+    more.add_argument(
+        "--fixes", action="store_true", help="which fixes are alive here: runs the tests of each"
+    )
     updates = commands.add_parser("update", help="bring a version in, merged with what you changed")
     updates.add_argument("--to", metavar="VERSION", help="default: the newest; current: the same")
     updates.add_argument(
@@ -88,13 +92,15 @@ def _update(project: Project, arguments: argparse.Namespace) -> int:
     _say(*(_told(change) for change in changes if change not in plain))
     if plain:
         _say(f"  landed      {_files(len(plain))} that you had not changed")
-    _say(*_next_steps(project, done.outcome, dry_run=dry_run))
+    _say(*(f"  brings      {fix.id}: {fix.title}" for fix in done.fixes))
+    _say(*_next_steps(project, done, dry_run=dry_run))
     return 1 if done.outcome.conflicts else 0
 
 
-def _next_steps(project: Project, outcome: Outcome, *, dry_run: bool) -> list[str]:
+def _next_steps(project: Project, done: Update, *, dry_run: bool) -> list[str]:
     """What to do after an update."""
-    if dry_run:
+    outcome = done.outcome
+    if dry_run or outcome is None:
         return ["A dry run: nothing has changed."]
     if outcome.conflicts:
         return [
@@ -108,6 +114,18 @@ def _next_steps(project: Project, outcome: Outcome, *, dry_run: bool) -> list[st
         *(lock if locks and (project.root / "uv.lock").exists() else []),
         "Staged, not committed: look with `git diff --staged`, run your checks, and commit.",
     ]
+
+
+def _status(project: Project, arguments: argparse.Namespace) -> int:
+    if not arguments.fixes:
+        _say(_FORMS[arguments.format](drift(project, ask_source=arguments.behind)))
+        return 0
+    # A plain status is quick, and this needs modules that take time to load.
+    from fixes import FORMS, fixes
+
+    report = fixes(project)
+    _say(FORMS[arguments.format](report))
+    return 1 if "lost" in report.counted() else 0
 
 
 def _check(project: Project, arguments: argparse.Namespace) -> int:
@@ -126,8 +144,7 @@ def _check(project: Project, arguments: argparse.Namespace) -> int:
 def _run(project: Project, arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "status":
-            _say(_FORMS[arguments.format](drift(project, ask_source=arguments.behind)))
-            return 0
+            return _status(project, arguments)
         case "update":
             return _update(project, arguments)
         case "check":

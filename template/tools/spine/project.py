@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ __all__ = [
     "SpineError",
     "fingerprint",
     "index_info",
+    "run_uv",
 ]
 
 MANIFEST = "tools/spine/manifest.json"
@@ -133,6 +135,10 @@ class Answers:
     text: str
     source: str
     version: str
+
+    def value(self, name: str) -> str | None:
+        """An answer that is one word or line, none where there is no such question."""
+        return _scalar(self.text, name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -319,3 +325,24 @@ def index_info(entries: Sequence[tuple[str, str, int, str]]) -> bytes:
     """Entries (mode, id, stage, path) as `git update-index -z --index-info` reads them."""
     lines = (f"{mode} {name} {stage}\t{path}\0" for mode, name, stage, path in entries)
     return "".join(lines).encode(errors="surrogateescape")
+
+
+def run_uv(folder: Path, *arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run the user's own uv in a folder, with `data` on its standard input.
+
+    Raises:
+        SpineError: there is none.
+    """
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise SpineError("uv isn't installed: see https://docs.astral.sh/uv")
+    # The environment that this runs in may be another project's.
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    return subprocess.run(  # noqa: S603 - the user's own uv
+        [uv, *arguments],
+        input=data,
+        capture_output=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )

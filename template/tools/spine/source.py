@@ -1,17 +1,14 @@
 """The template that the project was made from: its versions, and renders of them."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from project import Answers, Git, SpineError
+from project import Answers, Git, SpineError, run_uv
 
 __all__ = ["Release", "Source", "order"]
 
@@ -141,21 +138,10 @@ class Source:
 
 def _rendered(request: str, folder: Path, versions: Sequence[str]) -> None:
     """Let Copier work: from what uv has at hand, else from the network."""
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        raise SpineError("uv isn't installed, and it runs Copier: see https://docs.astral.sh/uv")
     script = str(Path(__file__).with_name("render.py"))
     command = ["tool", "run", "--quiet", "--python", sys.executable, "--from", COPIER, "python"]
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     for how in (["--offline"], []):
-        done = subprocess.run(  # noqa: S603 - the user's own uv
-            [uv, *how, *command, script],
-            input=request.encode(),
-            capture_output=True,
-            check=False,
-            cwd=folder,
-            env=environment,
-        )
+        done = run_uv(folder, *how, *command, script, data=request.encode())
         if not done.returncode:
             return
         begun = done.stdout.decode().split()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from applying import State, write
 from drift import edited
+from ledger import Fix, brought
 from merging import Names, Outcome, merged, tree_of
 from project import MANIFEST, Answers, Manifest, Project, SpineError, fingerprint
 from source import Source, order
@@ -22,11 +23,13 @@ class Update:
         old: the version that the project was made from.
         new: the version that it was brought to.
         outcome: what the merge came to; none if there was nothing to do.
+        fixes: those of the ledger that the new version has and the old one lacks.
     """
 
     old: str
     new: str
     outcome: Outcome | None
+    fixes: tuple[Fix, ...] = ()
 
 
 def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run: bool) -> Update:
@@ -54,6 +57,7 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
         _refuse_another(project, answers.version, (old / MANIFEST).read_text("utf-8"))
         _refuse_strangers(answers, (old / answers.path.name).read_text("utf-8"))
         _refuse_unknown((new / answers.path.name).read_text("utf-8"), data)
+        fixes = brought(old, new, Manifest.of((new / MANIFEST).read_text("utf-8")))
         ours = _subtree(project, head)
         trees = (tree_of(git, folder, old), ours, tree_of(git, folder, new))
         names = Names(ours=f"yours-since-{answers.version}", theirs=f"llmgine-{target}")
@@ -62,7 +66,7 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
         if not dry_run:
             baseline = {path: git.blob(f"{outcome.tree}:{path}") for path in always}
             write(project, git, (head, ours), outcome, State.of(head, target, baseline))
-    return Update(old=answers.version, new=target, outcome=outcome)
+    return Update(old=answers.version, new=target, outcome=outcome, fixes=fixes)
 
 
 def _ready(project: Project, answers: Answers) -> str:
