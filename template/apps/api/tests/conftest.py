@@ -9,7 +9,8 @@ and `start_server` take what else it is to be made of:
     async def test_stream(start_server: StartServer) -> None:
         url = await start_server(provider=ScriptedProvider(["Hello!"]), api={"max_body": 99})
 
-A client of a `client` fixture gets an answer once it is whole; streams are for a server.
+One that a test makes of `start_web`, to add routes, they take as `web=`. Without a connection an
+answer comes once it is whole: streams are for a server.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ async def start_client(start_web: StartWeb) -> AsyncGenerator[StartClient, None]
     """A function that starts a web application, and returns a client that calls it directly."""
     async with AsyncExitStack() as stack:
 
-        async def start(**given: Any) -> httpx2.AsyncClient:
-            transport = httpx2.ASGITransport(await start_web(**given), raise_app_exceptions=False)
+        async def start(web: FastAPI | None = None, **given: Any) -> httpx2.AsyncClient:
+            called = await start_web(**given) if web is None else web
+            transport = httpx2.ASGITransport(called, raise_app_exceptions=False)
             made = httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1")
             return await stack.enter_async_context(made)
 
@@ -97,9 +99,9 @@ async def start_server(start_web: StartWeb) -> AsyncGenerator[StartServer, None]
     """A function that starts a web application on a free port, and returns its URL."""
     async with AsyncExitStack() as stack:
 
-        async def start(**given: Any) -> str:
-            web = await start_web(**given)
-            return await stack.enter_async_context(_listening(web))
+        async def start(web: FastAPI | None = None, **given: Any) -> str:
+            served = await start_web(**given) if web is None else web
+            return await stack.enter_async_context(_listening(served))
 
         yield start
 
