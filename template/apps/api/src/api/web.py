@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from llmgine.bootstrap import ApplicationBootstrap
 from starlette.middleware import Middleware
 
-from api import docs, health, problems
+from api import docs, health, page, problems, sessions
 from api.deadlines import Deadlines, TimeLimit
 from api.guard import BodyLimit, CallerTrace, Gate
 from api.parts import config_of
@@ -32,10 +32,11 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(web: FastAPI) -> AsyncGenerator[None, None]:
         del web
-        async with behind:
+        async with behind, live:
             yield
 
     settings = config_of(behind).api
+    live = sessions.Sessions(behind, settings)
     deadlines = Deadlines(settings.request_timeout)
     web = FastAPI(
         title="llmgine API",
@@ -54,9 +55,12 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
     )
     web.state.application = behind
     web.state.deadlines = deadlines
+    web.state.sessions = live
     problems.install(web)
+    web.include_router(page.router)
     web.include_router(health.router)
     web.include_router(docs.router)
+    web.include_router(sessions.router)
     return web
 
 
