@@ -216,12 +216,23 @@ export class Timeline {
     item.style.setProperty("--depth", String(depth));
     this.#mark(row, mark);
     this.#detail(row, detail);
-    this.#rows.push(row);
+    this.#place(row);
     this.#sift(row);
-    this.list.append(item);
     this.empty.hidden = true;
     if (this.#rows.length > MOST) this.#forget(this.#rows.shift());
     return row;
+  }
+
+  /**
+   * Put a row behind all that belongs to its parent.
+   * @param {Row} row
+   */
+  #place(row) {
+    const { parent } = row;
+    const last = parent ? this.#rows.findLastIndex((each) => within(each, parent)) : -1;
+    const at = last < 0 ? this.#rows.length : last + 1;
+    this.list.insertBefore(row.item, this.#rows[at]?.item ?? null);
+    this.#rows.splice(at, 0, row);
   }
 
   /** @param {Row | undefined} row */
