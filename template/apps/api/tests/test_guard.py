@@ -290,7 +290,7 @@ async def test_a_stream_past_its_limit_ends_with_an_error(
 
 
 async def test_who_doesn_t_read_is_left() -> None:
-    deadlines = Deadlines(0.05)
+    deadlines = Deadlines(0.05, grace=1)
     stuck = asyncio.Event()
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -313,7 +313,7 @@ async def test_who_doesn_t_read_is_left() -> None:
 async def test_when_the_server_ends_everything_ends_in_order(
     start_web: StartWeb, start_server: StartServer
 ) -> None:
-    web = await start_web()
+    web = await start_web(api={"grace": 0.2})
     slow = Slow(web)
     url = await start_server(web=web)
     deadlines: Deadlines = web.state.deadlines
@@ -325,7 +325,7 @@ async def test_when_the_server_ends_everything_ends_in_order(
             streaming = asyncio.create_task(client.post(f"{url}/stream"))
             for _ in range(3):
                 await slow.began.acquire()
-            deadlines.end(0.2)
+            deadlines.end()
             assert [each async for each in pieces] == []  # at once, and as a whole answer
         answer = await hanging
         assert answer.status_code == 503

@@ -7,13 +7,14 @@ signal's number where a signal ended it: 130 for Ctrl-C, 143 for SIGTERM.
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Annotated
 
 import typer
 from llmgine.bootstrap import exit_on_wrong_settings
 
-from api.serving import serve
 from api.settings import ApiConfig
 
 __all__ = ["app", "main"]
@@ -43,7 +44,14 @@ def api(
     ] = None,
 ) -> None:
     """Serve the page, the sessions and the OpenAI-compatible endpoint, until a signal ends it."""
-    raise typer.Exit(asyncio.run(serve(_config(provider, model), host, port)))
+    config = _config(provider, model, host)
+    # What serves takes a second to import: Ctrl-C within it is no traceback.
+    from api.serving import serve
+
+    if not (config.api.key or _is_loopback(host)):
+        text = "there is no key: whoever reaches this address may call; LLMGINE_API__KEY sets one"
+        sys.stderr.write(f"{text}\n")
+    raise typer.Exit(asyncio.run(serve(config, host, port)))
 
 
 def main() -> None:
@@ -55,7 +63,7 @@ def main() -> None:
         raise SystemExit(_INTERRUPTED) from None
 
 
-def _config(provider: str | None, model: str | None) -> ApiConfig:
+def _config(provider: str | None, model: str | None, host: str) -> ApiConfig:
     config = ApiConfig()
     settings = config.provider
     if provider is not None and provider != settings.name:
@@ -63,7 +71,16 @@ def _config(provider: str | None, model: str | None) -> ApiConfig:
         settings = settings.alternative(provider)
     if model is not None:
         settings = replace(settings, model=model)
-    return config if settings is config.provider else ApiConfig(provider=settings)
+    # Whoever listens under a name is called by it.
+    names = replace(config.api, hosts=[*config.api.hosts, host])
+    return ApiConfig(provider=settings, api=names)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 if __name__ == "__main__":

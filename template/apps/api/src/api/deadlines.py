@@ -22,25 +22,28 @@ class Deadlines:
 
     Args:
         limit: seconds that a request may take, streams included.
+        grace: seconds that requests have once the server is told to end.
 
     Attributes:
+        grace: the same.
         ending: whether the server is about to end.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, *, grace: float) -> None:
         self.ending = False
+        self.grace = grace
         self._limit = limit
         self._open: set[_Exchange] = set()
 
-    def end(self, grace: float) -> None:
-        """Have every request over in so many seconds.
+    def end(self) -> None:
+        """Have every request over within the grace.
 
         Feeds, which have no end of their own, end at once: whoever listens will come back.
         """
         self.ending = True
-        self._limit = min(self._limit, grace)
+        self._limit = min(self._limit, self.grace)
         for each in self._open:
-            each.hurry(0 if each.is_feed else grace)
+            each.hurry(0 if each.is_feed else self.grace)
 
     async def watch(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request in time, or end it in the way that its answer still allows."""

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from math import ceil
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,7 +23,6 @@ USAGE = 2
 SIGNALLED = 128
 """Added to a signal's number, as shells do."""
 
-_GRACE = 5
 _LAST_WORDS = 2
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what it is shown as
 _SCRIPTED = (
@@ -85,18 +85,18 @@ class WebServer(uvicorn.Server):
     """
 
     def __init__(self, web: FastAPI) -> None:
+        self._deadlines: Deadlines = web.state.deadlines
         config = uvicorn.Config(
             web,
             access_log=False,
             lifespan="off",
             log_config=None,
             server_header=False,
-            timeout_graceful_shutdown=_GRACE + _LAST_WORDS,
+            timeout_graceful_shutdown=ceil(self._deadlines.grace) + _LAST_WORDS,
             ws="none",
         )
         super().__init__(config)
         self.listening = asyncio.Event()
-        self._deadlines: Deadlines = web.state.deadlines
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -110,5 +110,5 @@ class WebServer(uvicorn.Server):
 
     def end(self) -> None:
         """Take no more requests, and end once those under way are answered, or it takes long."""
-        self._deadlines.end(_GRACE)
+        self._deadlines.end()
         self.should_exit = True

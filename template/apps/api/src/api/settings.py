@@ -25,6 +25,7 @@ class ApiSettings:
             from; without a key others than addresses and `localhost` are refused.
         max_body: the longest request, in bytes.
         request_timeout: seconds that a request may take, streams included.
+        grace: seconds that requests under way have once the server is told to end.
         session_idle: seconds after which a session that nobody uses or watches is let go; its
             conversation stays in the store.
         events_kept: events a session keeps for whoever reconnects.
@@ -34,6 +35,7 @@ class ApiSettings:
     hosts: list[str] = field(default_factory=list[str])
     max_body: int = 8 * 1024 * 1024
     request_timeout: float = 600.0
+    grace: float = 5.0
     session_idle: float = 900.0
     events_kept: int = 4000
 
@@ -42,7 +44,7 @@ class ApiSettings:
         if self.key and (len(self.key) < _LEAST_KEY or not self.key.isascii()):
             text = f"key: expected at least {_LEAST_KEY} ASCII characters, or none at all"
             raise ConfigurationError(text)
-        for name in ("max_body", "request_timeout", "session_idle", "events_kept"):
+        for name in ("max_body", "request_timeout", "grace", "session_idle", "events_kept"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}: expected a number above 0")
 

@@ -37,7 +37,7 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
 
     settings = config_of(behind).api
     live = sessions.Sessions(behind, settings)
-    deadlines = Deadlines(settings.request_timeout)
+    deadlines = Deadlines(settings.request_timeout, grace=settings.grace)
     web = FastAPI(
         title="llmgine API",
         description="OpenAI's chat completions, and sessions with their events.",
