@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-__all__ = ["DESCRIPTION", "Problem", "install"]
+__all__ = ["DESCRIPTION", "Problem", "install", "unexpected"]
 
 
 class ErrorDetail(BaseModel):
@@ -70,11 +70,18 @@ class Problem(Exception):  # noqa: N818 - what callers see is a status, not this
         return JSONResponse(self.body(), self.status, headers=self.headers)
 
 
+def unexpected() -> Problem:
+    """Return what the caller is told of an error that nobody foresaw."""
+    text = "The server failed; its log says why."
+    return Problem(status=_SERVER, message=text, code="internal_error")
+
+
 def install(web: FastAPI) -> None:
     """Have every error of the application answered in this shape."""
     web.add_exception_handler(Problem, _problem)
     web.add_exception_handler(RequestValidationError, _invalid)
     web.add_exception_handler(HTTPException, _http)
+    web.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(request: Request, error: Exception) -> JSONResponse:
@@ -97,3 +104,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     message = f"{request.method} {request.url.path}: {error.detail}"
     headers = dict(error.headers) if error.headers else None
     return Problem(message=message, status=error.status_code, headers=headers).response()
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Answer; the server writes the error to the log, with its traceback."""
+    del request, error
+    return unexpected().response()

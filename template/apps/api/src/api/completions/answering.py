@@ -1,0 +1,192 @@
+"""An answer under way: it is sent while it is made, and ends as soon as nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from assistant import AnswerRequest
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
+from llmgine.bus import BusSession
+from llmgine.contracts import LLMChunk, LLMRequest, LLMResponse, StreamEnd
+from llmgine.errors import LlmgineError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.completions.failures import interrupted, problem_of
+from api.completions.wire import ChunkWriter, completion, failure
+from api.problems import Problem, unexpected
+
+__all__ = ["Answering"]
+
+_SERVER = 500
+_SILENCE = 15.0
+_HEADERS = (
+    (b"content-type", f"{EventSourceResponse.media_type}; charset=utf-8".encode()),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # proxies would hold pieces back until there are many
+)
+_log = logging.getLogger(__name__)
+
+
+class Answering(Response):
+    """Sends an answer, whole or piece by piece, each as soon as the model has made it.
+
+    The model waits for a caller that reads slowly. One that goes away ends the work, the model's
+    included.
+
+    Args:
+        session: the answer's own session on the bus, not open yet.
+        request: what the model is asked.
+        run_tools: whether the application's own tools are offered.
+        model: the model's name for the caller.
+        stream: whether the answer is sent in pieces.
+        usage: whether the tokens are told at the end of the pieces.
+    """
+
+    def __init__(
+        self,
+        session: BusSession,
+        request: LLMRequest,
+        *,
+        run_tools: bool,
+        model: str,
+        stream: bool,
+        usage: bool,
+    ) -> None:
+        super().__init__()
+        self._session = session
+        self._request = request
+        self._run_tools = run_tools
+        self._model = model
+        self._name = f"chatcmpl-{session.session_id}"
+        self._created = int(time.time())
+        self._writer: ChunkWriter | None = None
+        if stream:
+            self._writer = ChunkWriter(self._name, self._created, model, usage=usage)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer.
+
+        Raises:
+            Problem: there is none, and nothing has been sent.
+        """
+        del scope
+        sending = _Sending(self._writer, send)
+        working = asyncio.create_task(self._work(sending))
+        leaving = asyncio.create_task(_left(receive, sending))
+        try:
+            await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not sending.ended:  # else only the session is left to be closed
+                working.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+        if not working.cancelled():
+            working.result()
+
+    async def _work(self, sending: _Sending) -> None:
+        try:
+            await self._answer(sending)
+        except LlmgineError as error:
+            problem = problem_of(error)
+            if problem.status >= _SERVER:
+                _log.warning("%s: there is no answer", self._name, exc_info=error)
+            await sending.fail(problem)
+        except Problem as problem:
+            await sending.fail(problem)
+        except Exception:
+            if not sending.started:
+                raise
+            _log.exception("%s: the answer broke off", self._name)
+            await sending.fail(unexpected())
+
+    async def _answer(self, sending: _Sending) -> None:
+        hear = None if self._writer is None else sending.hear
+        command = AnswerRequest(request=self._request, run_tools=self._run_tools, hear=hear)
+        async with self._session as session:
+            response = await session.execute(command)
+            if hear is None:
+                # Now, since the session's listeners may take their time until it is closed.
+                _check(response)
+                await sending.whole(completion(self._name, self._created, self._model, response))
+
+
+class _Sending:
+    """What has been sent of an answer.
+
+    Args:
+        writer: writes the pieces of a streamed one.
+        send: sends to the caller; returns when there is room for more.
+
+    Attributes:
+        started: whether it is too late for another status.
+        ended: whether there is nothing more to send.
+    """
+
+    def __init__(self, writer: ChunkWriter | None, send: Send) -> None:
+        self.started = False
+        self.ended = False
+        self._writer = writer
+        self._send = send
+        self._one_at_a_time = asyncio.Lock()
+
+    async def hear(self, chunk: LLMChunk) -> None:
+        """Send a piece of the answer."""
+        if isinstance(chunk, StreamEnd):
+            _check(chunk)
+        if self._writer is not None and (events := self._writer.written(chunk)):
+            await self._put(events, last=isinstance(chunk, StreamEnd))
+
+    async def ping(self) -> None:
+        """Send a comment, which keeps the connection open."""
+        if self._writer is not None:
+            await self._put(KEEPALIVE_COMMENT)
+
+    async def whole(self, body: bytes) -> None:
+        """Send a whole answer."""
+        self.started = self.ended = True
+        headers = Response(body, media_type="application/json").raw_headers
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def fail(self, problem: Problem) -> None:
+        """Send what is to be said instead of the answer, or of the rest of it.
+
+        Raises:
+            Problem: nothing has been sent, so that its status can still be told.
+        """
+        if not self.started:
+            raise problem
+        await self._put(failure(problem.body()), last=True)
+
+    async def _put(self, events: bytes, *, last: bool = False) -> None:
+        async with self._one_at_a_time:
+            if self.ended:
+                return
+            if not self.started:
+                self.started = True
+                start = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+                await self._send(start)
+            self.ended = last
+            await self._send({"type": "http.response.body", "body": events, "more_body": not last})
+
+
+def _check(answer: LLMResponse | StreamEnd) -> None:
+    """Raise a problem where the provider says that its answer is none."""
+    if answer.finish_reason == "error":
+        raise interrupted()
+
+
+async def _left(receive: Receive, sending: _Sending) -> None:
+    """Return when the caller has gone; until then let proxies see that something is under way."""
+    while True:
+        try:
+            async with asyncio.timeout(_SILENCE):
+                message = await receive()
+        except TimeoutError:
+            await sending.ping()
+        else:
+            if message["type"] == "http.disconnect":
+                return
