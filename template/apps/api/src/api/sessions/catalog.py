@@ -21,12 +21,10 @@ _PLACE = TypeAdapter(tuple[float, str])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Unlisted:
-    """A conversation in a store that lists none: nobody knows its times."""
+    """A conversation in a store that lists none."""
 
     messages: int
     opening: str
-    created_at: None = None
-    updated_at: None = None
 
 
 class Catalog:
@@ -80,11 +78,12 @@ class Catalog:
         places = [(each.updated_at, name) for name, each in listed.items()]
         places += [(each.updated_at, name) for name, each in known if name not in listed]
         left = sorted((each for each in places if start is None or each < start), reverse=True)
-        shown = [
-            self._shown(name, listed.get(name) or await self._stored(name))
-            for _, name in left[:limit]
-            if _can_be_named(name)
-        ]
+        shown: list[Session] = []
+        for _, name in left[:limit]:
+            stored = listed.get(name) or await self._stored(name)
+            # One that holds messages by now has its place among those that the store lists.
+            if _can_be_named(name) and (name in listed or name in self._sessions.known):
+                shown.append(self._shown(name, stored))
         more = len(left) > limit
         return SessionList(sessions=shown, next=_cursor(left[limit - 1]) if more else None)
 
@@ -102,7 +101,10 @@ class Catalog:
     async def _stored(self, session_id: str) -> StoredSession | _Unlisted | None:
         store = self._store
         if isinstance(store, ListsSessions):
-            return await store.find_session(session_id)
+            found = await store.find_session(session_id)
+            if found is not None:
+                self._sessions.forget(session_id)
+            return found
         messages = await store.get_context(session_id)
         said = (each.text for each in messages if each.role == "user")
         return _Unlisted(messages=len(messages), opening=next(said, "")) if messages else None
@@ -112,7 +114,7 @@ class Catalog:
         known = self._sessions.known.get(session_id)
         turn = None if live is None else live.turn
         said = "" if turn is None else turn.text
-        times = stored if known is None else known
+        times = stored if isinstance(stored, StoredSession) else known
         return Session(
             id=session_id,
             title=title(said if stored is None else stored.opening),

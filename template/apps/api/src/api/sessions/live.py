@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from assistant import RunTurn, TurnResult
 from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (
-    ChatHistoryUpdatedEvent,
     Event,
     ResolveToolApproval,
     ToolApprovalRequestedEvent,
@@ -54,7 +53,7 @@ class LiveSession:
         bus: the bus.
         idle: how many seconds it stays open when nobody uses it.
         events_kept: how many events are kept for those who come back.
-        changed: called with the length of the conversation when that changes.
+        turn_ended: called with its id when a turn has ended.
 
     Attributes:
         id: its id.
@@ -72,7 +71,7 @@ class LiveSession:
         *,
         idle: float,
         events_kept: int,
-        changed: Callable[[str, int], None],
+        turn_ended: Callable[[str], None],
     ) -> None:
         self.id = session_id
         self.log = EventLog(kept=events_kept)
@@ -80,7 +79,7 @@ class LiveSession:
         self.turn: Turn | None = None
         self.closing = False
         self._idle = idle
-        self._changed = changed
+        self._turn_ended = turn_ended
         self._users = 0
         self._timer: asyncio.TimerHandle | None = None
         self._session = BusSession(session_id, bus=bus)
@@ -150,6 +149,7 @@ class LiveSession:
         await asyncio.wait((turn.work,))
         self.turn = None
         self.log.end_turn()
+        self._turn_ended(self.id)
         await tell(self._session, ended(turn.id, turn.work))
         self.release()
 
@@ -206,8 +206,6 @@ class LiveSession:
                 self.approvals[event.call.id] = event
             case ToolApprovalResolvedEvent():
                 self.approvals.pop(event.call.id, None)
-            case ChatHistoryUpdatedEvent():
-                self._changed(self.id, event.length)
             case _:
                 pass
         self.log.add(event)

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Literal
 
 from llmgine.contracts import Event
 from llmgine.contracts.chat import JsonObject
@@ -18,15 +17,14 @@ __all__ = ["EVERYTHING", "Entry", "EventLog"]
 EVERYTHING = "0"
 """What stands for the id before every id: all that is kept."""
 
-_LONGEST = 512 * 1024
+_ENVELOPE = ("event_type", "timestamp", "session_id", "id", "parent_id")
+_LONGEST = 256 * 1024
 _MOST_CHARACTERS = 8 * 1024 * 1024
 _MOST_DIGITS = 18
 
-_Reset = Literal["unknown", "overtaken"]
-_REASONS: dict[_Reset, str] = {
-    "unknown": "there is no such event here, or it is no longer kept: reload the messages",
-    "overtaken": "events came faster than they were read, and some are lost: reload the messages",
-}
+_RESET = "events are missing here, or belong to another run: load the messages again"
+    "events before the next one are missing, or never were in this run: load the messages again"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,10 +64,8 @@ class EventLog:
         self._closed = False
 
     def add(self, event: Event) -> None:
-        """Keep an event, without its secrets; one that is too large without its content, too."""
-        data = _json(to_record(event))
-        if len(data) > _LONGEST:
-            data = _json(to_record(event, content=False))
+        """Keep an event without its secrets, and one that is too large without its content."""
+        data = _written(event)
         number = self._end
         self._entries[number] = Entry(id=self._id(number), kind=type(event).__name__, data=data)
         self._end += 1
@@ -100,15 +96,13 @@ class EventLog:
                 turn under way, or with what is new; `EVERYTHING` gives all that is kept.
         """
         position = self._place(after)
-        reason: _Reset = "unknown"
         while True:
             if position < self._first:
                 position = self._beginning()
-                yield self._reset(position, reason)
+                yield self._reset(position)
             entry = self._entries.get(position)
             if entry is not None:
                 position += 1
-                reason = "overtaken"
                 yield entry
             elif self._closed:
                 return
@@ -130,9 +124,8 @@ class EventLog:
     def _beginning(self) -> int:
         return self._turn if self._turn >= self._first else self._end
 
-    def _reset(self, position: int, reason: _Reset) -> Entry:
-        data = _json({"reason": _REASONS[reason]})
-        return Entry(id=self._id(position - 1), kind="Reset", data=data)
+    def _reset(self, position: int) -> Entry:
+        return Entry(id=self._id(position - 1), kind="Reset", data=_json({"reason": _RESET}))
 
     def _id(self, number: int) -> str:
         return f"{self._name}-{number}"
@@ -140,6 +133,18 @@ class EventLog:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _written(event: Event) -> str:
+    """Return an event as JSON, as much of it as is short enough."""
+    data = _json(to_record(event))
+    if len(data) <= _LONGEST:
+        return data
+    record = to_record(event, content=False)
+    data = _json(record)
+    if len(data) <= _LONGEST:
+        return data
+    return _json({**{name: record[name] for name in _ENVELOPE}, "$truncated": True})
 
 
 def _json(value: JsonObject) -> str:

@@ -29,14 +29,12 @@ class Known:
     """What this process knows of a session by itself.
 
     Attributes:
-        created_at: when it was made or first seen here, in Unix seconds (UTC).
-        updated_at: when its conversation last changed here.
-        messages: how many that holds.
+        created_at: when it was made or first used here, in Unix seconds (UTC).
+        updated_at: when it was last used.
     """
 
     created_at: float
     updated_at: float
-    messages: int = 0
 
 
 class Sessions:
@@ -117,27 +115,29 @@ class Sessions:
             self._app.bus,
             idle=self._settings.session_idle,
             events_kept=self._settings.events_kept,
-            changed=self.note,
+            turn_ended=self._turn_ended,
         )
         live.task.add_done_callback(lambda _: self._live.pop(session_id))
         return live
 
     # -- What is known
 
-    def note(self, session_id: str, messages: int) -> None:
-        """Take note of a session, and of the length of its conversation."""
+    def note(self, session_id: str) -> None:
+        """Take note of a session that the store doesn't tell of, or of its being used."""
         before = self.known.pop(session_id, None)
-        if messages and isinstance(self._app.context, ListsSessions):
-            return
         now = time.time()
         created = now if before is None else before.created_at
-        self.known[session_id] = Known(created_at=created, updated_at=now, messages=messages)
+        self.known[session_id] = Known(created_at=created, updated_at=now)
         if len(self.known) > _MOST_KNOWN:
             del self.known[next(iter(self.known))]
 
     def forget(self, session_id: str) -> None:
-        """Forget a session."""
+        """Know no more of a session, since it is gone, or since the store tells of it."""
         self.known.pop(session_id, None)
+
+    def _turn_ended(self, session_id: str) -> None:
+        if session_id in self.known or not isinstance(self._app.context, ListsSessions):
+            self.note(session_id)
 
 
 def _closing(session_id: str) -> Problem:

@@ -45,7 +45,7 @@ async def create_session(
     """Make a session. It holds nothing yet; this process alone knows it until it does."""
     del body
     session_id = new_id()
-    sessions.note(session_id, 0)
+    sessions.note(session_id)
     return await finder.find(session_id)
 
 
@@ -88,7 +88,7 @@ async def clear_messages(session_id: Existing, app: Application, sessions: Regis
         text = f"turn {live.turn.id} would go on from what is forgotten: stop it first"
         raise Problem(status=_CONFLICT, message=text, code="turn_running")
     await app.context.clear_context(session_id)
-    sessions.note(session_id, 0)
+    sessions.note(session_id)
 
 
 @router.post("/{session_id}/fork", status_code=_CREATED)
@@ -107,7 +107,7 @@ async def fork_session(
         raise Problem(message=text, param="at")
     copy = new_id()
     await app.context.add_messages(copy, messages[:at])
-    sessions.note(copy, len(messages[:at]))
+    sessions.note(copy)
     return await finder.find(copy)
 
 
