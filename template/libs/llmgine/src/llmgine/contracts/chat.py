@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from llmgine.contracts.construction import quicken
+
 __all__ = [
     "ChatMessage",
     "JsonObject",
@@ -214,3 +216,8 @@ class ChatMessage:
     def tool_results(self) -> tuple[ToolResult, ...]:
         """The tool results that this message carries, in order."""
         return tuple(part for part in self.parts if isinstance(part, ToolResult))
+
+
+# Made for every message that is read or kept, and for every call of a tool.
+for _kind in (TextPart, ToolCall, ToolResult, ChatMessage):
+    quicken(_kind)
