@@ -34,7 +34,6 @@ _Collection: TypeAlias = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
 _FINDINGS = 20
 _MISFIT = "invalid_arguments"
 # An escape may hide a letter of them.
-_SUSPECT = ("null", "nan", "inf", "\\u")
 _LONGEST_CHARACTER = 4
 _UNBOUNDED = re.compile(r'"\s*[+-]?(?:nan|inf(?:inity)?)\s*"|\\u', re.IGNORECASE)
 
@@ -291,7 +290,7 @@ def _is_plain(text: str, settings: ToolSettings) -> bool:
         lower.count("{") != 1
         or len(text) * _LONGEST_CHARACTER > settings.max_argument_bytes
         or lower.count("[") >= settings.max_depth
-        or any(each in lower for each in _SUSPECT)
+        or ("null" in lower or "nan" in lower or "inf" in lower or "\\u" in lower)
     ):
         return False
     try:

@@ -1,8 +1,9 @@
 """Running a tool's function: in a thread or on the loop, within its limit, whatever it does.
 
-A coroutine runs in a task of its own. In its caller's it would be cheaper, but `asyncio.timeout`
-and task groups cancel the task they were entered in: those of a coroutine that is left behind
-would one day cancel a caller who has long gone on to something else.
+A coroutine runs in a task of its own: `asyncio.timeout` and task groups cancel the task they were
+entered in, and those of a coroutine that is left behind would one day cancel a caller who has long
+gone on to something else. But it takes its first step at once, in that task's name; one that
+doesn't wait for anything is over then, without a trip through the loop, a timer or a callback.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import asyncio
 import inspect
 import math
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import ContextVar
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from time import monotonic
+from types import TracebackType
 from typing import NoReturn, TypeAlias
-from weakref import WeakValueDictionary
 
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
@@ -43,6 +45,10 @@ class _Held:
     active: bool = True
 
 
+# What asyncio's manual offers to tasks of other makes, under "Extending".
+_enter_task = asyncio.tasks._enter_task  # noqa: SLF001
+_leave_task = asyncio.tasks._leave_task  # noqa: SLF001
+
 # What a tool starts gets a copy of this, and may outlive the tool: hence `active`.
 _inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=None)
 
@@ -56,8 +62,8 @@ class Runner:
 
     def __init__(self, settings: ToolSettings) -> None:
         self._settings = settings
-        self._places: WeakValueDictionary[str | None, asyncio.Semaphore] = WeakValueDictionary()
-        self._stuck: set[asyncio.Task[object]] = set()
+        self._places = _Places(settings.concurrency)
+        self._stuck: set[asyncio.Task[None]] = set()
         self._threads = WorkerThreads(
             limit=settings.threads,
             abandoned_limit=settings.abandoned_threads,
@@ -89,15 +95,19 @@ class Runner:
         if held is not None and held.active:
             # It is called by a tool that has a place: to wait for another might take for ever.
             return await self._limited(function, limit, threaded)
-        async with self._place(session_id):
-            self._check_room()
-            held = _Held()
-            token = _inside.set(held)
-            try:
-                return await self._limited(function, limit, threaded)
-            finally:
-                held.active = False
-                _inside.reset(token)
+        at_once = self._places.take(session_id)
+        if not at_once:
+            await self._places.wait(session_id)
+        held = _Held()
+        token = _inside.set(held)
+        try:
+            if not at_once:
+                self._check_room()
+            return await self._limited(function, limit, threaded)
+        finally:
+            held.active = False
+            _inside.reset(token)
+            self._places.leave(session_id)
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -107,24 +117,42 @@ class Runner:
         if self.abandoned >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
-    def _place(self, session_id: str | None) -> asyncio.Semaphore:
-        # A semaphore that no call holds or waits for is gone from the dictionary by itself.
-        place = self._places.get(session_id)
-        if place is None:
-            place = self._places[session_id] = asyncio.Semaphore(self._settings.concurrency)
-        return place
-
     async def _limited(self, function: Bound, limit: float, threaded: bool) -> object | Failed:
         started = monotonic()
         value = await self._in_thread(function, limit) if threaded else function()
         if not inspect.isawaitable(value):
             return value
-        steps = value if inspect.iscoroutine(value) else _steps(value)
-        left = limit - (monotonic() - started)
+        outcome: list[object | Failed] = []
+        task = _begun(_kept(value, outcome))
+        if not outcome:
+            await self._end_of(task, limit - (monotonic() - started), limit)
+        # Nothing is kept of what is to end the process.
+        return outcome[0] if outcome else task.result()
+
+    async def _end_of(self, task: asyncio.Task[None], left: float, limit: float) -> None:
+        """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
+
+        Raises:
+            ToolError: it ran past its limit.
+            CancelledError: the caller was cancelled.
+        """
         try:
-            return await _limited(steps, left, self._settings.cancel_grace, self._stuck)
-        except TimeoutError:
-            _late(limit)
+            await asyncio.wait((task,), timeout=None if left == math.inf else left)
+            if task.done():
+                return
+        finally:
+            if not task.done():
+                await self._cut_off(task)
+        _late(limit)
+
+    async def _cut_off(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        try:
+            await asyncio.wait((task,), timeout=self._settings.cancel_grace)
+        finally:
+            if not task.done():
+                self._stuck.add(task)
+                task.add_done_callback(self._stuck.discard)
 
     async def _in_thread(self, function: Bound, limit: float) -> object | Failed:
         begun = Lock()  # held by the thread that begins, or by a caller who no longer waits
@@ -153,61 +181,125 @@ def _called(begun: Lock, function: Bound) -> object | Failed:
         return Failed(error)
 
 
-async def _steps(awaitable: Awaitable[object]) -> object:
-    return await awaitable
-
-
-async def _limited(
-    steps: Coroutine[object, None, object],
-    seconds: float,
-    grace: float,
-    stuck: set[asyncio.Task[object]],
-) -> object | Failed:
-    """Return how a coroutine ends, or cancel it; where that doesn't end it, leave it behind.
-
-    Args:
-        steps: the coroutine.
-        seconds: its limit.
-        grace: how long it may ignore its cancellation.
-        stuck: where its task is kept once it is left behind.
-
-    Raises:
-        TimeoutError: it ran past its limit.
-        CancelledError: the caller was cancelled.
-    """
-    task = _begun(_contained(steps))
+async def _kept(awaitable: Awaitable[object], outcome: list[object | Failed]) -> None:
+    """Keep what an awaitable returns or raises, whatever its task makes of the end."""
     try:
-        if not task.done():
-            await asyncio.wait((task,), timeout=None if seconds == math.inf else seconds)
-        if task.done():
-            return task.result()
-    finally:
-        if not task.done():
-            await _end(task, grace, stuck)
-    raise TimeoutError
-
-
-def _begun(steps: Coroutine[object, None, object]) -> asyncio.Task[object]:
-    """Return the task of a coroutine, which has taken its first step where Python offers that."""
-    if sys.version_info < (3, 12):
-        return asyncio.create_task(steps)
-    return asyncio.Task(steps, loop=asyncio.get_running_loop(), eager_start=True)
-
-
-async def _contained(steps: Coroutine[object, None, object]) -> object | Failed:
-    try:
-        return await steps
+        outcome.append(await awaitable)
     except KeyboardInterrupt:
         raise  # somebody wants the process to end
     except BaseException as error:
-        return Failed(error)
+        outcome.append(Failed(error))
 
 
-async def _end(task: asyncio.Task[object], grace: float, stuck: set[asyncio.Task[object]]) -> None:
-    task.cancel()
+def _begun(steps: Coroutine[object, None, None]) -> asyncio.Task[None]:
+    """Return the task of a coroutine, which has taken its first step."""
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(steps, loop=loop, name="llmgine-tool", eager_start=True)
+    begun, context, caller = _Begun(steps), copy_context(), asyncio.current_task(loop)
+    task = asyncio.Task(begun, loop=loop, name="llmgine-tool", context=context)
+    if caller is not None:
+        _leave_task(loop, caller)
+    _enter_task(loop, task)
     try:
-        await asyncio.wait((task,), timeout=grace)
+        context.run(begun.begin)
     finally:
-        if not task.done():
-            stuck.add(task)
-            task.add_done_callback(stuck.discard)
+        _leave_task(loop, task)
+        if caller is not None:
+            _enter_task(loop, caller)
+    return task
+
+
+class _Begun(Coroutine[object, None, None]):
+    """A coroutine that takes its first step before its task does, as from Python 3.12 on."""
+
+    __slots__ = ("_first", "_over", "_steps")
+
+    def __init__(self, steps: Coroutine[object, None, None]) -> None:
+        self._steps = steps
+        self._over = True
+        self._first: list[object] = []  # what the first step waits for, until the task knows
+
+    def begin(self) -> None:
+        """Take the first step, in the task's name."""
+        try:
+            self._first.append(self._steps.send(None))
+        except StopIteration:
+            return
+        self._over = False
+
+    def send(self, value: None) -> object:
+        """Go on."""
+        if self._over:
+            raise StopIteration
+        return self._first.pop() if self._first else self._steps.send(value)
+
+    def throw(
+        self,
+        error: BaseException | type[BaseException],
+        value: object = None,
+        traceback: TracebackType | None = None,
+    ) -> object:
+        """Go on with an error: a cancellation, which what is waited for hears of first."""
+        del value, traceback  # tasks don't give them
+        if self._over:
+            raise error
+        waits_for = self._first.pop() if self._first else None
+        if asyncio.isfuture(waits_for) and waits_for.cancel():
+            return waits_for
+        return self._steps.throw(error)
+
+    def close(self) -> None:
+        """End the coroutine."""
+        self._steps.close()
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Return the steps; tasks don't ask for them."""
+        return self._steps.__await__()
+
+    def __getattr__(self, name: str) -> object:
+        """Look like the coroutine (`cr_frame`, `__name__`) to whoever inspects a task."""
+        return getattr(self._steps, name)
+
+
+class _Places:
+    """Room for so many calls of each session at once; who comes first is served first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken: dict[str | None, int] = {}
+        self._turns: defaultdict[str | None, dict[asyncio.Future[None], None]] = defaultdict(dict)
+
+    def take(self, session_id: str | None) -> bool:
+        """Take a place, if one is free."""
+        taken = self._taken.get(session_id, 0)
+        if taken == self._limit:
+            return False
+        self._taken[session_id] = taken + 1
+        return True
+
+    async def wait(self, session_id: str | None) -> None:
+        """Wait for a place that somebody leaves."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turns = self._turns[session_id]
+        turns[turn] = None
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():
+                self.leave(session_id)
+            raise
+        finally:
+            del turns[turn]
+            if not turns:
+                del self._turns[session_id]
+
+    def leave(self, session_id: str | None) -> None:
+        """Leave a place to the one who has waited longest."""
+        turn = next((each for each in self._turns.get(session_id, ()) if not each.done()), None)
+        if turn is not None:
+            turn.set_result(None)
+        elif self._taken[session_id] > 1:
+            self._taken[session_id] -= 1
+        else:
+            del self._taken[session_id]
