@@ -23,8 +23,6 @@ _MOST_CHARACTERS = 8 * 1024 * 1024
 _MOST_DIGITS = 18
 
 _RESET = "events are missing here, or belong to another run: load the messages again"
-    "events before the next one are missing, or never were in this run: load the messages again"
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
