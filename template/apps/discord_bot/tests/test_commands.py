@@ -1,0 +1,281 @@
+"""Slash commands, buttons, and who may use them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import pytest
+from discord_bot.bot import Bot
+from discord_bot.config import DiscordSettings
+from discord_bot.demo.server import DiscordServer
+from discord_bot.demo.state import Fault
+from discord_bot.demo.world import Person, Posted
+from llmgine.contracts import ChatMessage, LLMRequest, ToolCall
+
+Connect: TypeAlias = Callable[..., Awaitable[Bot]]
+
+READ = ToolCall(id="1", name="read_file", arguments='{"path": "no-such-file.txt"}')
+ADD = ToolCall(id="2", name="calculate", arguments='{"expression": "6*7"}')
+
+
+def heard(request: LLMRequest) -> str:
+    return f"{len(request.messages)}: {request.messages[-1].text}"
+
+
+def results(request: LLMRequest) -> str:
+    return "; ".join(result.text for result in request.messages[-1].tool_results)
+
+
+async def said(server: DiscordServer, text: str) -> Posted:
+    """Wait until the bot has said something, as a part of a message perhaps."""
+    return await server.until(
+        lambda: next((each for each in server.said() if text in each.content), None)
+    )
+
+
+async def test_ask_answers_in_place_with_the_question_above(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard, heard])
+    asked = await server.command(server.ada, server.general, "ask", question="Who *are*\nyou?")
+    message = await said(server, "1: Who *are*\nyou?")
+    assert message.content == "> Who \\*are\\* you?\n1: Who *are*\nyou?"
+    assert asked.answers == [message]
+    await server.command(server.bob, server.general, "ask", question="And I?")
+    await said(server, "3: And I?")
+
+
+async def test_a_blank_question_is_none(server: DiscordServer, connect: Connect) -> None:
+    await connect([])
+    await server.command(server.ada, server.general, "ask", question=" ")
+    await said(server, "Ask me something.")
+
+
+async def test_clear_forgets_the_place_it_is_used_in(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard] * 4)
+    ada, bob = server.direct(server.ada), server.direct(server.bob)
+    for person, channel in ((server.ada, ada), (server.bob, bob)):
+        await server.say(person, channel, f"I am {person.name}")
+        await said(server, f"1: I am {person.name}")
+    await server.command(server.ada, ada, "clear")
+    await said(server, "Forgotten")
+    await server.say(server.ada, ada, "Who am I?")
+    await said(server, "1: Who am I?")
+    await server.say(server.bob, bob, "Who am I?")
+    await said(server, "3: Who am I?")
+
+
+async def test_clear_waits_for_nobody(server: DiscordServer, connect: Connect) -> None:
+    await connect(["word " * 300], delay=0.05)
+    channel = server.direct(server.ada)
+    await server.say(server.ada, channel, "Hi")
+    await server.until(server.said)
+    cleared = await server.command(server.ada, channel, "clear")
+    (answer,) = await server.until(lambda: cleared.answers)
+    assert "An answer is under way" in answer.content
+    assert answer.ephemeral
+
+
+async def test_trace_tells_what_the_last_turn_did(server: DiscordServer, connect: Connect) -> None:
+    await connect(["Hello!", ChatMessage.assistant("Let me see.", ADD), results])
+    channel = server.direct(server.ada)
+    nothing = await server.command(server.ada, channel, "trace")
+    (answer,) = await server.until(lambda: nothing.answers)
+    assert "Nothing has been answered" in answer.content
+    await server.say(server.ada, channel, "Hi")
+    await said(server, "Hello!")
+    await server.say(server.ada, channel, "6*7?")
+    await said(server, "Let me see.\n\n42")
+    traced = await server.command(server.ada, channel, "trace")
+    (answer,) = await server.until(lambda: traced.answers)
+    assert answer.ephemeral
+    lines = answer.content.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:2]] == ["✔ RunTurn"]
+    assert [line.strip().split("  ")[0] for line in lines[2:-1]] == [
+        "✔ model call to scripted",
+        "✔ tool calculate",
+        "✔ model call to scripted",
+    ]
+    assert "tokens: " in lines[2]
+    assert '{"expression": "6*7"}' in lines[3]
+    assert all(" ms" in line or " s" in line for line in lines[1:-1])
+
+
+async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None:
+    calls = [
+        ToolCall(id=str(number), name="calculate", arguments='{"expression": "`1`"}')
+        for number in range(150)
+    ]
+    await connect([ChatMessage.assistant(*calls), "Done."])
+    channel = server.direct(server.ada)
+    await server.say(server.ada, channel, "Hi")
+    await said(server, "Done.")
+    traced = await server.command(server.ada, channel, "trace")
+    (answer,) = await server.until(lambda: traced.answers)
+    assert answer.content.count("```") == 2
+    assert answer.content.endswith("...\n```")
+
+
+# -- Buttons
+
+
+async def ask_to_read(server: DiscordServer, connect: Connect, *more: object) -> Posted:
+    """Let Ada ask for something that needs approval, and return the message that asks her."""
+    await connect([ChatMessage.assistant("Let me see.", READ), results, *more])
+    await server.say(server.ada, server.general, f"{server.bot.mention} Read it.")
+    return await said(server, "may **read\\_file** run?")
+
+
+async def test_a_call_runs_once_the_asker_approves(server: DiscordServer, connect: Connect) -> None:
+    question = await ask_to_read(server, connect)
+    assert server.ada.mention in question.content
+    assert '"path": "no-such-file.txt"' in question.content
+    assert not question.rings
+    await server.press(server.ada, question, "Approve")
+    answer = await said(server, "can't be read")
+    assert question.content.endswith("✅ Approved.")
+    assert all(button["disabled"] for button in question.buttons().values())
+    first, *_, last = server.said()
+    assert first.content == "Let me see."
+    assert last is answer
+    assert answer.versions[0].startswith("'no-such-file.txt'")
+    traced = await server.command(server.ada, question.channel, "trace")
+    (trace,) = await server.until(lambda: traced.answers)
+    assert [line.split("  ")[-1] for line in trace.content.splitlines() if "approval" in line] == [
+        "approved"
+    ]
+
+
+async def test_a_call_that_is_denied_doesn_t_run(server: DiscordServer, connect: Connect) -> None:
+    question = await ask_to_read(server, connect)
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+    assert question.content.endswith("⛔ Denied.")
+
+
+async def test_nobody_else_decides(server: DiscordServer, connect: Connect) -> None:
+    question = await ask_to_read(server, connect)
+    pressed = await server.press(server.bob, question, "Approve")
+    (refusal,) = await server.until(lambda: pressed.answers)
+    assert refusal.ephemeral
+    assert refusal.content == f"Only {server.ada.mention} can decide about this."
+    assert not any(button["disabled"] for button in question.buttons().values())
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+
+
+async def test_a_second_click_changes_nothing(server: DiscordServer, connect: Connect) -> None:
+    question = await ask_to_read(server, connect)
+    buttons = question.components
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+    question.components = buttons  # as somebody sees them who hasn't heard yet
+    pressed = await server.press(server.ada, question, "Approve")
+    await server.until(lambda: pressed.acknowledged and "waits no longer" in question.content)
+    assert all(button["disabled"] for button in question.buttons().values())
+
+
+async def test_a_call_that_nobody_decides_about_expires(
+    server: DiscordServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmgine.tools.approvals.Approvals.__init__", quick_approvals)
+    question = await ask_to_read(server, connect)
+    await said(server, "Nobody approved the call in time")
+    await server.until(lambda: "⌛ Not run: nobody answered in time" in question.content)
+    assert all(button["disabled"] for button in question.buttons().values())
+
+
+def quick_approvals(self: object, timeout: float) -> None:
+    vars(self).update(_timeout=0.3, _waiting={})
+
+
+async def test_the_end_disables_the_buttons(server: DiscordServer, connect: Connect) -> None:
+    bot = await connect([ChatMessage.assistant(READ)])
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    question = await said(server, "may **read\\_file** run?")
+    await bot.end()
+    assert "⌛ Not run: the call was cancelled." in question.content
+    assert all(button["disabled"] for button in question.buttons().values())
+    assert server.said()[-1].content == "-# Stopped: the bot is going offline."
+
+
+async def test_a_question_that_can_t_be_asked_is_a_refusal(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([ChatMessage.assistant(READ), results])
+    server.faults.append(Fault.forbidden("POST", "/messages$"))
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    await said(server, "nobody could be asked")
+
+
+# -- Who may
+
+
+@pytest.mark.parametrize(
+    ("given", "ada", "bob"),
+    [
+        ({}, True, True),
+        ({"guilds": ["guild"]}, True, True),
+        ({"guilds": ["other"]}, False, False),
+        ({"roles": ["role"]}, True, False),
+        ({"roles": ["other"]}, False, False),
+        ({"users": ["bob"]}, False, True),
+        ({"users": ["bob"], "roles": ["role"]}, True, True),
+        ({"users": ["bob"], "guilds": ["other"]}, False, False),
+    ],
+)
+async def test_who_may_ask_on_a_server(
+    server: DiscordServer, connect: Connect, given: dict[str, list[str]], ada: bool, bob: bool
+) -> None:
+    await connect([heard] * 2, settings=lists(server, given))
+    for person, allowed in ((server.ada, ada), (server.bob, bob)):
+        await server.say(person, server.general, f"{server.bot.mention} I am {person.name}")
+        asked = await server.command(person, server.general, "trace")
+        (answer,) = await server.until(lambda asked=asked: asked.answers)
+        assert answer.ephemeral
+        assert (answer.content == "You may not use this here.") is not allowed
+        if allowed:
+            await said(server, f"1: I am {person.name}")
+    assert len([each for each in server.said() if not each.ephemeral]) == ada + bob
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({}, True),
+        ({"guilds": ["guild"]}, False),
+        ({"roles": ["role"]}, False),
+        ({"users": ["ada"], "guilds": ["other"]}, True),
+        ({"users": ["bob"]}, False),
+    ],
+)
+async def test_who_may_ask_directly(
+    server: DiscordServer, connect: Connect, given: dict[str, list[str]], allowed: bool
+) -> None:
+    await connect([heard] * 2, settings=lists(server, given))
+    channel = server.direct(server.ada)
+    await server.say(server.ada, channel, "Hi")
+    asked = await server.command(server.ada, channel, "ask", question="Hi")
+    if allowed:
+        await said(server, "1: Hi")
+    else:
+        (answer,) = await server.until(lambda: asked.answers)
+        assert answer.content == "You may not use this here."
+        assert server.said() == [answer]
+
+
+def lists(server: DiscordServer, given: dict[str, list[str]]) -> DiscordSettings:
+    known = {
+        "guild": server.guild_id,
+        "role": server.role_id,
+        "ada": server.ada.id,
+        "bob": server.bob.id,
+        "other": Person(name="other").id,
+    }
+    ids = {key: [known[each] for each in names] for key, names in given.items()}
+    return DiscordSettings(
+        guilds=ids.get("guilds", []), roles=ids.get("roles", []), users=ids.get("users", [])
+    )
