@@ -107,6 +107,7 @@ _EITHER = Discriminator(
     custom_error_type="content",
     custom_error_message="Input should be a text or a list of parts",
 )
+_OF_SDK = "Not read: OpenAI's SDK adds it."
 _BY_TYPE = Field(discriminator="type")
 _SOME = Field(min_length=1)
 _LIST = Field(min_length=1, fail_fast=True)
@@ -139,6 +140,7 @@ class CalledFunction(_Shape):
 
     name: Annotated[str, _SOME]
     arguments: str
+    parsed_arguments: JsonValue = Field(default=None, description=_OF_SDK)
 
 
 class CallOfTool(_Shape):
@@ -162,6 +164,7 @@ class AssistantMessage(_Shape):
     )
     tool_calls: Annotated[list[CallOfTool], _LIST] | None = None
     annotations: list[JsonValue] | None = Field(default=None, description="Not read.")
+    parsed: JsonValue = Field(default=None, description=_OF_SDK)
     audio: None = Field(default=None, description="Refused: answers are text.")
     function_call: None = Field(default=None, description="Refused: use `tool_calls`.")
 
