@@ -116,6 +116,57 @@ def test_what_was_reset_or_cut_off_is_not_finished(project: Project) -> None:
     assert project.files() == before
 
 
+@pytest.fixture
+def later(releases: Releases, tmp_path: Path) -> Project:
+    """A project of 0.2.0; 0.3.0 changes one file alone, 0.4.0 the settings."""
+    made = Releases(folder=shutil.copytree(releases.folder, tmp_path / "later"))
+    project = Project.copied(made.folder, tmp_path / "later-project", version="v0.2.0")
+    made.edit(ALPHA, "value + 600\n", "value + 6000\n")
+    made.release("v0.3.0")
+    made.append("settings.toml.jinja", "\n[later]\nenabled = true\n")
+    made.release("v0.4.0")
+    return project
+
+
+@pytest.mark.heavy
+def test_one_conflict_that_was_reset_is_not_finished_and_one_that_was_decided_is(
+    later: Project,
+) -> None:
+    later.edit(ALPHA, "value + 600\n", "value + 666\n")
+    update = ("update", "--to", "v0.3.0")
+    later.spine(*update, status=1)
+    git(later.folder, "reset", "--quiet", "--hard")
+    assert "nothing of the update to v0.3.0 is left" in later.spine("finish", status=2)
+    later.spine("abort")
+
+    # What is left is the same, but somebody has decided for it.
+    later.spine(*update, status=1)
+    git(later.folder, "checkout", "--quiet", "HEAD", "--", ALPHA)
+    later.spine("finish")
+    assert "_commit: v0.3.0\n" in later.text(".copier-answers.yml")
+
+
+@pytest.mark.heavy
+def test_settings_with_line_ends_of_another_system_are_merged_by_key(later: Project) -> None:
+    git(later.folder, "rm", "--quiet", ".gitattributes")
+    text = later.text("settings.toml") + "\n[ours]\nlimit = 5 # ours\n"
+    later.write("settings.toml", text.replace("\n", "\r\n"))
+    later.commit()
+    assert "settings.toml: merged with your edits" in later.spine("update")
+    merged = later.text("settings.toml")
+    assert {"[ours]", "limit = 5 # ours", "[later]", "enabled = true"} <= {*merged.split("\r\n")}
+    assert "\n" not in merged.replace("\r\n", "")
+
+
+def test_who_has_the_index_is_told(project: Project) -> None:
+    lock = project.folder / ".git" / "index.lock"
+    lock.touch()
+    refused = project.spine("update", status=2)
+    assert refused.startswith("spine: another git is at work here: wait for it, or remove ")
+    assert f"{lock} if none is running" in refused
+    assert "pristine" in project.spine("status")
+
+
 @pytest.mark.heavy
 def test_a_conflict_in_the_program_itself_does_not_break_it(project: Project) -> None:
     project.edit(TOOL, "key by key and", "key by key or")

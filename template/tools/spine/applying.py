@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from merging import Outcome
 from project import GONE, Git, Project, SpineError, index_info
 
-__all__ = ["State", "abort", "aborted", "finish", "write"]
+__all__ = ["State", "abort", "aborted", "finish", "refuse_lock", "write"]
 
 _BEFORE = "before"
 _AFTER = "after"
@@ -134,8 +134,23 @@ def write(
 def _refuse_work(project: Project, head: str) -> None:
     """Rendering takes seconds, and somebody may have gone on working."""
     project.refuse_changes()
+    refuse_lock(project)
     if project.git("rev-parse", "HEAD") != head:
         raise SpineError("something was committed while the update was at work: try again")
+
+
+def refuse_lock(project: Project) -> None:
+    """See that no other git has the index.
+
+    Raises:
+        SpineError: one has, or was cut off and left its lock.
+    """
+    lock = project.index.with_name(f"{project.index.name}.lock")
+    if lock.exists():
+        raise SpineError(
+            f"another git is at work here: wait for it, or remove {lock} if none is running,"
+            " then try again"
+        )
 
 
 def _marked(git: Git, tree: str, conflicts: Mapping[str, object]) -> list[str]:
@@ -258,9 +273,10 @@ def finish(project: Project) -> State:
     """Record the new version once all conflicts are resolved.
 
     Raises:
-        SpineError: no update is unfinished, or a conflict isn't resolved.
+        SpineError: no update is unfinished, a conflict isn't resolved, or git is at work.
     """
     state = State.read(project)
+    refuse_lock(project)
     if not state.whole:
         raise SpineError(state.unfinished())
     for path in _present(project, state.conflicts):
@@ -276,7 +292,7 @@ def finish(project: Project) -> State:
             f"{undecided[0]} isn't decided: `git add` or `git rm` it, then try again"
             + (f" ({len(undecided) - 1} more)" if len(undecided) > 1 else "")
         )
-    _refuse_taken_back(project, state)
+    _refuse_taken_back(project, state, unmerged)
     for path, text in state.baseline.items():
         (project.root / path).write_text(text, "utf-8", newline="\n")
     project.git("--literal-pathspecs", "add", "--", *state.baseline, *sorted(unmerged))
@@ -284,12 +300,19 @@ def finish(project: Project) -> State:
     return state
 
 
-def _refuse_taken_back(project: Project, state: State) -> None:
+def _refuse_taken_back(project: Project, state: State, unmerged: set[str]) -> None:
     """After a `git reset --hard` there is no conflict left, but none of the fixes either."""
     apart = {*state.conflicts, *state.baseline}
     landed = [path for path in state.touched if path not in apart]
     how = ("--literal-pathspecs", "diff", "--quiet", "--no-ext-diff", "--no-textconv")
-    if landed and not project.git.run(*how, state.head, "--", *landed).returncode:
+    if landed:
+        gone = not project.git.run(*how, state.head, "--", *landed).returncode
+    else:
+        # Git remembers what was decided one by one until a reset or a commit.
+        decided = project.git.listed("ls-files", "-z", "--resolve-undo", "--", ".")
+        untouched = project.git("rev-parse", "HEAD") == state.head
+        gone = untouched and not unmerged and not decided
+    if gone:
         raise SpineError(
             f"nothing of the update to {state.target} is left in the project: run"
             " `python tools/spine abort`, and update again"
@@ -304,9 +327,10 @@ def abort(project: Project) -> State:
     """Take an unfinished update back: every file that it wrote is as it was before.
 
     Raises:
-        SpineError: no update is unfinished, or something was committed since.
+        SpineError: no update is unfinished, something was committed since, or git is at work.
     """
     state = State.read(project)
+    refuse_lock(project)
     if project.git("rev-parse", "HEAD") != state.head:
         raise SpineError(
             f"something was committed since the update began: go back with"

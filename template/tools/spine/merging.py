@@ -234,15 +234,22 @@ def _settled_lists(merge: Merge, path: str) -> str | None:
     if PurePosixPath(path).name not in _LISTS or not {_OURS, _THEIRS} <= {*stages}:
         return None
     sides = [merge.folder / name for name in ("ours", "base", "theirs")]
-    for file, stage in zip(sides, (2, 1, 3), strict=True):
-        file.write_bytes(merge.git.blob(stages[stage][1]) if stage in stages else b"")
+    contents = [
+        merge.git.blob(stages[stage][1]) if stage in stages else b""
+        for stage in (_OURS, 1, _THEIRS)
+    ]
+    plain = [content.replace(b"\r\n", b"\n") for content in contents]
+    for file, content in zip(sides, plain, strict=True):
+        file.write_bytes(content)
     how = ("-p", "--diff3", f"--marker-size={MARK}")
     done = merge.git.run("merge-file", *how, *map(str, sides))
     try:
-        texts = [file.read_bytes().decode() for file in sides]
-        return settled(done.stdout.decode(), ours=texts[0], base=texts[1], theirs=texts[2])
+        ours, base, theirs = (content.decode() for content in plain)
+        text = settled(done.stdout.decode(), ours=ours, base=base, theirs=theirs)
     except UnicodeDecodeError:
         return None
+    # Lines end as the project's do.
+    return text.replace("\n", "\r\n") if text and plain[0] != contents[0] else text
 
 
 def _each_in_its_place(merge: Merge, sides: tuple[dict[str, Entry], ...]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from applying import State, write
+from applying import State, refuse_lock, write
 from drift import edited
 from ledger import Fix, brought
 from merging import Names, Outcome, merged, tree_of
@@ -46,6 +46,8 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
     """
     answers = project.answers()
     head = _ready(project, answers)
+    if not dry_run:
+        refuse_lock(project)
     source = Source.of(answers)
     target = _target(source, answers.version, to)
     if target == answers.version and not data:
