@@ -9,7 +9,7 @@ from urllib.parse import quote
 import assistant
 import httpx2
 import pytest
-from api.sessions import Sessions
+from api.sessions import Sessions, registry
 from api.settings import ApiConfig
 from api.web import make_web
 from fastapi import FastAPI
@@ -480,6 +480,54 @@ async def test_a_session_that_closes_is_waited_for(start_web: Start, start_clien
     async with sessions.used(session_id) as second:
         assert first.task.done()
         assert second is not first
+
+
+async def test_a_session_is_gone_from_the_moment_it_is_deleted(
+    start_web: Start, start_client: Start
+) -> None:
+    class Slow(InMemoryContextStore):
+        async def clear_context(self, session_id: str) -> None:
+            clearing.set()
+            await go_on.wait()
+            await super().clear_context(session_id)
+
+    clearing, go_on = asyncio.Event(), asyncio.Event()
+    web = await start_web(context=Slow(), provider=ScriptedProvider(["one"]))
+    client = await start_client(web)
+    session_id = await made(client)
+    await said(client, web, session_id, "a")
+    sessions = sessions_of(web)
+    async with sessions.used(session_id) as live:
+        deleting = asyncio.create_task(client.delete(f"/sessions/{session_id}"))
+        async for _ in live.log.watch():
+            pass
+        # Who watched comes back at once, and must not bring it back.
+        for method in ("GET", "DELETE"):
+            wrong(await client.request(method, f"/sessions/{session_id}"), 404)
+        wrong(await client.get(f"/sessions/{session_id}/events"), 404)
+        await clearing.wait()
+        wrong(await client.get(f"/sessions/{session_id}/events"), 404)
+    go_on.set()
+    assert (await deleting).status_code == 204
+    assert sessions.live(session_id) is None
+    wrong(await client.get(f"/sessions/{session_id}"), 404)
+
+
+async def test_the_longest_unused_sessions_are_let_go_where_there_are_too_many(
+    start_web: Start, start_client: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_MOST_UNUSED", 3)
+    web = await start_web()
+    client = await start_client(web)
+    sessions = sessions_of(web)
+    ids = [await made(client) for _ in range(6)]
+    async with sessions.used(ids[0]):
+        for session_id in ids[1:]:
+            async with sessions.used(session_id):
+                pass
+        open_still = [each for each in ids if sessions.live(each) is not None]
+        assert open_still == [ids[0], *ids[3:]]
+    assert web.state.application.bus.stats().sessions <= 6
 
 
 async def test_a_session_that_is_open_elsewhere_is_left_alone(

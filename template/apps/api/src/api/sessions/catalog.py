@@ -10,12 +10,11 @@ from pydantic import TypeAdapter
 
 from api.problems import Problem
 from api.sessions.models import Session, SessionList
-from api.sessions.registry import Sessions
+from api.sessions.registry import Sessions, missing
 from api.sessions.texts import title
 
 __all__ = ["Catalog"]
 
-_MISSING = 404
 _PLACE = TypeAdapter(tuple[float, str])
 
 
@@ -45,8 +44,7 @@ class Catalog:
         Raises:
             Problem: there is none.
         """
-        sessions = self._sessions
-        if sessions.live(session_id) is None and session_id not in sessions.known:
+        if not self._is_known(session_id):
             await self.find(session_id)
 
     async def find(self, session_id: str) -> Session:
@@ -56,10 +54,8 @@ class Catalog:
             Problem: there is none of this id.
         """
         stored = await self._stored(session_id)
-        sessions = self._sessions
-        if not stored and session_id not in sessions.known and sessions.live(session_id) is None:
-            text = f"there is no session {session_id!r}: POST /sessions makes one"
-            raise Problem(status=_MISSING, message=text, param="session_id")
+        if self._sessions.is_going(session_id) or not (stored or self._is_known(session_id)):
+            raise missing(session_id)
         return self._shown(session_id, stored)
 
     async def page(self, limit: int, after: str | None) -> SessionList:
@@ -86,6 +82,12 @@ class Catalog:
                 shown.append(self._shown(name, stored))
         more = len(left) > limit
         return SessionList(sessions=shown, next=_cursor(left[limit - 1]) if more else None)
+
+    def _is_known(self, session_id: str) -> bool:
+        sessions = self._sessions
+        return sessions.live(session_id) is not None or (
+            session_id in sessions.known and not sessions.is_going(session_id)
+        )
 
     async def _listed(
         self, limit: int, start: tuple[float, str] | None

@@ -61,6 +61,7 @@ class LiveSession:
         approvals: the calls that wait for a person, by their ids.
         turn: the turn under way, if there is one.
         closing: whether it takes nothing new.
+        unused_since: when it was last used, by the loop's clock; nothing while it is used.
         task: what it lives in; done once it has ended.
     """
 
@@ -78,6 +79,7 @@ class LiveSession:
         self.approvals: dict[str, ToolApprovalRequestedEvent] = {}
         self.turn: Turn | None = None
         self.closing = False
+        self.unused_since: float | None = None
         self._idle = idle
         self._turn_ended = turn_ended
         self._users = 0
@@ -107,6 +109,7 @@ class LiveSession:
         self._users -= 1
         if not (self._users or self.closing):
             loop = asyncio.get_running_loop()
+            self.unused_since = loop.time()
             self._timer = loop.call_later(self._idle, self._let_go)
 
     def leave(self) -> None:
@@ -196,6 +199,7 @@ class LiveSession:
             self.leave()
 
     def _no_timer(self) -> None:
+        self.unused_since = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -17,11 +17,13 @@ from api.problems import Problem
 from api.sessions.live import LiveSession
 from api.settings import ApiSettings
 
-__all__ = ["Known", "Sessions"]
+__all__ = ["Known", "Sessions", "missing"]
 
+_MISSING = 404
 _CONFLICT = 409
 _UNAVAILABLE = 503
 _MOST_KNOWN = 10_000
+_MOST_UNUSED = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,7 @@ class Sessions:
         self._app = app
         self._settings = settings
         self._live: dict[str, LiveSession] = {}
+        self._going: set[str] = set()
         self._stopping = False
         self.known: dict[str, Known] = {}
 
@@ -69,6 +72,10 @@ class Sessions:
         await asyncio.gather(*(each.close() for each in tuple(self._live.values())))
         self.known.clear()
 
+    def is_going(self, session_id: str) -> bool:
+        """Tell whether a session is being forgotten at this moment."""
+        return session_id in self._going
+
     def live(self, session_id: str) -> LiveSession | None:
         """Return a session if it is open."""
         live = self._live.get(session_id)
@@ -79,7 +86,7 @@ class Sessions:
         """Use a session, which is opened if it isn't open.
 
         Raises:
-            Problem: somebody else has it open, or the application stops.
+            Problem: it is being forgotten, somebody else has it open, or the application stops.
         """
         live = await self._present(session_id)
         live.hold()
@@ -94,22 +101,38 @@ class Sessions:
         finally:
             live.release()
 
-    async def close(self, session_id: str) -> None:
-        """Let go of a session, its turn stopped, if it is open."""
-        live = self._live.get(session_id)
-        if live is not None:
-            await live.close()
+    @asynccontextmanager
+    async def gone(self, session_id: str) -> AsyncGenerator[None, None]:
+        """Let go of a session, its turn stopped; inside the block its conversation is forgotten.
+
+        Meanwhile it is there for nobody: who watched it comes back at once.
+        """
+        self._going.add(session_id)
+        try:
+            live = self._live.get(session_id)
+            if live is not None:
+                await live.close()
+            yield
+            self.forget(session_id)
+        finally:
+            self._going.discard(session_id)
 
     async def _present(self, session_id: str) -> LiveSession:
         """Return the session, which may still have to open, once an earlier one has ended."""
         while (live := self._live.get(session_id)) is not None and live.closing:
             await asyncio.wait((live.task,))
+            self._ended(live)
+        if session_id in self._going:
+            raise missing(session_id)
         if self._stopping:
             text = "the server is stopping: try again once it is back"
             raise Problem(status=_UNAVAILABLE, message=text, code="stopping")
         return self._made(session_id) if live is None else live
 
     def _made(self, session_id: str) -> LiveSession:
+        unused = [each for each in self._live.values() if each.unused_since is not None]
+        if len(unused) >= _MOST_UNUSED:
+            min(unused, key=lambda each: each.unused_since or 0).leave()
         live = self._live[session_id] = LiveSession(
             session_id,
             self._app.bus,
@@ -117,8 +140,12 @@ class Sessions:
             events_kept=self._settings.events_kept,
             turn_ended=self._turn_ended,
         )
-        live.task.add_done_callback(lambda _: self._live.pop(session_id))
+        live.task.add_done_callback(lambda _: self._ended(live))
         return live
+
+    def _ended(self, live: LiveSession) -> None:
+        if self._live.get(live.id) is live:
+            del self._live[live.id]
 
     # -- What is known
 
@@ -138,6 +165,12 @@ class Sessions:
     def _turn_ended(self, session_id: str) -> None:
         if session_id in self.known or not isinstance(self._app.context, ListsSessions):
             self.note(session_id)
+
+
+def missing(session_id: str) -> Problem:
+    """Return what is told of a session that isn't there."""
+    text = f"there is no session {session_id!r}: POST /sessions makes one"
+    return Problem(status=_MISSING, message=text, param="session_id")
 
 
 def _closing(session_id: str) -> Problem:

@@ -68,9 +68,8 @@ async def get_session(session_id: Existing, finder: Finder) -> Session:
 @router.delete("/{session_id}", status_code=_NO_CONTENT)
 async def delete_session(session_id: Existing, app: Application, sessions: Registry) -> None:
     """Forget a session and its conversation; a turn under way is stopped."""
-    await sessions.close(session_id)
-    await app.context.clear_context(session_id)
-    sessions.forget(session_id)
+    async with sessions.gone(session_id):
+        await app.context.clear_context(session_id)
 
 
 @router.get("/{session_id}/messages")
