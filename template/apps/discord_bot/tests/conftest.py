@@ -54,10 +54,13 @@ async def connect(
             *,
             delay: float = 0.0,
             settings: DiscordSettings | None = None,
+            approval_timeout: float = 600.0,
         ) -> Bot:
+            config = quiet_config(tools={"approval_timeout": approval_timeout})
             app = await start_app(
+                config,
                 provider=ScriptedProvider(script, delay=delay),
-                tools=assistant.toolbox(quiet_config(), publisher=bus),
+                tools=assistant.toolbox(config, publisher=bus),
                 setup=assistant.register,
             )
             bot = await stack.enter_async_context(Bot(app, settings or DiscordSettings()))

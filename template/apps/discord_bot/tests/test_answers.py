@@ -52,6 +52,18 @@ async def test_a_thread_is_a_conversation_that_needs_no_more_mentions(
     assert (await answer(server, "1: three")).channel is not thread
 
 
+async def test_in_other_people_s_threads_a_mention_is_answered_there(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard] * 2)
+    thread = await server.thread(server.ada, "plans")
+    await server.say(server.ada, thread, "not for the bot")
+    await server.say(server.ada, thread, f"{server.bot.mention} one")
+    assert (await answer(server, "1: one")).channel is thread
+    await server.say(server.bob, thread, f"{server.bot.mention} two")
+    assert (await answer(server, "3: two")).channel is thread
+
+
 async def test_direct_messages_are_a_conversation_with_each_person(
     server: DiscordServer, connect: Connect
 ) -> None:

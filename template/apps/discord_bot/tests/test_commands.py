@@ -122,9 +122,12 @@ async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None
 # -- Buttons
 
 
-async def ask_to_read(server: DiscordServer, connect: Connect, *more: object) -> Posted:
+async def ask_to_read(
+    server: DiscordServer, connect: Connect, *, approval_timeout: float = 600.0
+) -> Posted:
     """Let Ada ask for something that needs approval, and return the message that asks her."""
-    await connect([ChatMessage.assistant("Let me see.", READ), results, *more])
+    script = [ChatMessage.assistant("Let me see.", READ), results]
+    await connect(script, approval_timeout=approval_timeout)
     await server.say(server.ada, server.general, f"{server.bot.mention} Read it.")
     return await said(server, "may **read\\_file** run?")
 
@@ -179,17 +182,12 @@ async def test_a_second_click_changes_nothing(server: DiscordServer, connect: Co
 
 
 async def test_a_call_that_nobody_decides_about_expires(
-    server: DiscordServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    server: DiscordServer, connect: Connect
 ) -> None:
-    monkeypatch.setattr("llmgine.tools.approvals.Approvals.__init__", quick_approvals)
-    question = await ask_to_read(server, connect)
+    question = await ask_to_read(server, connect, approval_timeout=0.3)
     await said(server, "Nobody approved the call in time")
     await server.until(lambda: "⌛ Not run: nobody answered in time" in question.content)
     assert all(button["disabled"] for button in question.buttons().values())
-
-
-def quick_approvals(self: object, timeout: float) -> None:
-    vars(self).update(_timeout=0.3, _waiting={})
 
 
 async def test_the_end_disables_the_buttons(server: DiscordServer, connect: Connect) -> None:
@@ -200,6 +198,32 @@ async def test_the_end_disables_the_buttons(server: DiscordServer, connect: Conn
     assert "⌛ Not run: the call was cancelled." in question.content
     assert all(button["disabled"] for button in question.buttons().values())
     assert server.said()[-1].content == "-# Stopped: the bot is going offline."
+
+
+async def test_several_calls_are_asked_about_and_decided_one_by_one(
+    server: DiscordServer, connect: Connect
+) -> None:
+    other = ToolCall(id="3", name="read_file", arguments='{"path": "```\\n# another.txt"}')
+    await connect([ChatMessage.assistant(READ, other), results])
+    await server.say(server.ada, server.direct(server.ada), "Read them.")
+    questions = await server.until(lambda: server.said() if len(server.said()) == 2 else None)
+    assert all(each.content.count("```") == 2 for each in questions)
+    for question, label in zip(questions, ("Deny", "Approve"), strict=True):
+        await server.press(server.ada, question, label)
+    answer = await said(server, "can't be read")
+    assert "The user denied the call" in answer.content
+
+
+async def test_a_button_of_a_bot_that_has_gone_waits_no_longer(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([])
+    buttons = [{"custom_id": "llmgine-approval:0123:yes", "label": "Approve", "disabled": False}]
+    row = {"type": 1, "components": [{"type": 2, "style": 3, **buttons[0]}]}
+    old = server.post(server.general, server.bot, {"content": "May it run?", "components": [row]})
+    await server.press(server.bob, old, "Approve")
+    await server.until(lambda: old.content == "May it run?\nThis waits no longer.")
+    assert all(button["disabled"] for button in old.buttons().values())
 
 
 async def test_a_question_that_can_t_be_asked_is_a_refusal(

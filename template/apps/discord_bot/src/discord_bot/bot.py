@@ -18,7 +18,7 @@ from discord_bot.config import DiscordSettings
 from discord_bot.conversation import Conversation
 from discord_bot.reports import trouble
 from discord_bot.saying import in_channel, in_reply
-from discord_bot.turn import Question
+from discord_bot.turn import STOPPED, Question
 
 __all__ = ["Bot"]
 
@@ -130,6 +130,7 @@ class Bot(discord.Client):
     async def ask(self, place_id: int, question: Question) -> None:
         """Have a question answered, after those that were asked there before."""
         if self._ending:
+            await question.say(STOPPED)
             return
         conversation = self._conversations.get(place_id)
         if conversation is None:

@@ -17,7 +17,7 @@ from discord.http import Route
 
 from discord_bot.demo.rest import Rest
 from discord_bot.demo.state import Interaction, State
-from discord_bot.demo.world import DIRECT, Channel, Payload, Person, Posted
+from discord_bot.demo.world import DIRECT, THREAD, Channel, Payload, Person, Posted
 
 __all__ = ["DiscordServer"]
 
@@ -60,6 +60,14 @@ class DiscordServer(State):
         channel = Channel(name=person.name, kind=DIRECT)
         self.channels[channel.id] = channel
         return channel
+
+    async def thread(self, person: Person, name: str) -> Channel:
+        """Open a thread."""
+        about = {"guild_id": self.guild_id, "parent_id": self.general.id, "owner_id": person.id}
+        thread = Channel(name=name, kind=THREAD, **about)
+        self.channels[thread.id] = thread
+        await self.gateway.tell("THREAD_CREATE", thread.payload())
+        return thread
 
     async def say(self, person: Person, channel: Channel, content: str) -> Posted:
         """Write a message."""
