@@ -120,7 +120,11 @@ function take(type, event) {
     return void reload();
   }
   timeline.take(type, event);
-  conversation.take(type, event);
+  if (!event.$truncated) conversation.take(type, event);
+  if (type === "ToolApprovalResolvedEvent") {
+    byId("alert").textContent = "";
+    void refresh();
+  }
 }
 
 // -- What a person does

@@ -4,7 +4,7 @@
  */
 
 import { el } from "./dom.js";
-import { seconds } from "./format.js";
+import { seconds, textOf } from "./format.js";
 import { TurnView } from "./turn.js";
 
 /** @typedef {{view: TurnView, id: string, started: number, saved: number, ended: boolean}} LiveTurn */
@@ -127,9 +127,10 @@ export class Conversation {
 
   /** @param {any} event */
   #started(event) {
-    const { id, text } = event.command;
+    const { id } = event.command;
+    const text = textOf(event.command.text);
     const known = this.#turns.find((each) => each.id === id || (each.id === "" && each.view.text === text));
-    const turn = known ?? this.#begin(String(text), id, 0);
+    const turn = known ?? this.#begin(text, id, 0);
     turn.id = id;
     turn.started = seconds(event.timestamp);
   }

@@ -84,3 +84,16 @@ export function brief(text) {
     return text;
   }
 }
+
+/**
+ * A text as records hold it: a long one is cut or left out, and one that is no Unicode is marked.
+ * @param {unknown} value
+ * @returns {string}
+ */
+export function textOf(value) {
+  if (typeof value === "string") return value;
+  if (value === null || typeof value !== "object") return "";
+  if ("$truncated" in value) return String(value.$truncated);
+  if ("$surrogates" in value) return String(value.$surrogates);
+  return "(too long to be shown here)";
+}

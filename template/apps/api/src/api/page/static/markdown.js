@@ -3,7 +3,7 @@
  * @module
  */
 
-import { el, icon } from "./dom.js";
+import { byId, el, icon } from "./dom.js";
 
 /** @typedef {string | {tag: string, children: MarkdownNode[], href?: string, start?: number, align?: string, language?: string}} MarkdownNode */
 
@@ -123,10 +123,11 @@ const seen = new IntersectionObserver(
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
+      target.classList.remove("unseen");
       unseen.get(target)?.();
     }
   },
-  { rootMargin: "400px" },
+  { root: byId("messages"), rootMargin: "400px" },
 );
 
 /** A section of a text: plain at first, rendered as it settles. */
@@ -142,7 +143,7 @@ class Section {
   /** @param {import("./http.js").Api} api */
   constructor(api) {
     this.api = api;
-    this.element = el("div", { class: "section" }, this.#tail);
+    this.element = el("div", { class: "section unseen" }, this.#tail);
     unseen.set(this.element, () => {
       this.#seen = true;
       this.show(this.text);

@@ -26,6 +26,7 @@ export class SessionList {
   #sessions = [];
   #next = /** @type {string | null} */ (null);
   #pages = 1;
+  #asked = 0;
   #chosen = "";
   #more = el("button", { type: "button", class: "quiet", text: "Show older ones", click: () => this.#showMore() });
 
@@ -59,8 +60,9 @@ export class SessionList {
     return this.#sessions.find((each) => each.id === id);
   }
 
-  /** Ask the server for the list. */
+  /** Ask the server for the list; of several calls at once, the last one's answer is shown. */
   async refresh() {
+    const turn = ++this.#asked;
     /** @type {Session[]} */
     const sessions = [];
     let next = /** @type {string | null} */ (null);
@@ -70,6 +72,7 @@ export class SessionList {
       sessions.push(...answer.sessions);
       next = answer.next;
     }
+    if (turn !== this.#asked) return;
     this.#sessions = sessions;
     this.#next = next;
     this.#draw();

@@ -78,6 +78,7 @@ export class Timeline {
    * @param {any} event
    */
   #take(type, event) {
+    if (event.$truncated) return this.#event(type, event, event.parent_id); // it says no more
     switch (type) {
       case "CommandStartedEvent":
         return this.#open(event.command.id, "command", event.command.$type, "", event);

@@ -18,6 +18,7 @@ export class ToolCallView {
   #status = el("span", { class: "call-status" });
   #body = el("div", { class: "call-body" });
   #decision = el("div", { class: "decision" });
+  #held = false; // whether the keyboard was here when a button was pressed
 
   /**
    * @param {Call} call
@@ -63,6 +64,7 @@ export class ToolCallView {
     const left = new Date(expires * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
     const problem = el("p", { class: "problem", role: "alert" });
     const answer = (/** @type {boolean} */ approved) => async () => {
+      this.#held = this.#decision.contains(document.activeElement);
       buttons.forEach((each) => each.setAttribute("disabled", ""));
       try {
         await this.decide(approved);
@@ -90,10 +92,10 @@ export class ToolCallView {
    * @param {string} reason
    */
   resolve(approved, reason) {
-    const held = this.#decision.contains(document.activeElement);
     const said = approved ? "Approved." : `Not approved${reason ? `: ${reason}` : "."}`;
     this.#decision.replaceChildren(el("p", { class: "quiet-text", text: said }));
-    if (held) this.element.querySelector("summary")?.focus();
+    if (this.#held) this.element.querySelector("summary")?.focus();
+    this.#held = false;
     this.#say("running");
   }
 

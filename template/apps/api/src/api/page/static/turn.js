@@ -4,7 +4,7 @@
  */
 
 import { el, icon } from "./dom.js";
-import { count, duration } from "./format.js";
+import { count, duration, textOf } from "./format.js";
 import { MarkdownText } from "./markdown.js";
 import { ToolCallView } from "./toolcall.js";
 
@@ -52,7 +52,7 @@ export class TurnView {
   constructor(page, text) {
     this.page = page;
     this.text = text;
-    this.element = el("section", { class: "turn", "aria-label": "Turn" });
+    this.element = el("div", { class: "turn" });
     if (text) this.element.append(spoken("You", "user", el("p", { class: "plain", text })));
     this.element.append(this.#body);
   }
@@ -230,20 +230,6 @@ function thought(text) {
   const place = el("p", { class: "plain", text });
   const element = el("details", { class: "thought" }, el("summary", {}, icon("thought"), "Thinking"), place);
   return { element, place };
-}
-
-/**
- * A text as records hold it: a long one, or one that is no Unicode, is marked.
- * @param {unknown} value
- * @returns {string}
- */
-function textOf(value) {
-  if (typeof value === "string") return value;
-  if (value !== null && typeof value === "object") {
-    if ("$truncated" in value) return String(value.$truncated);
-    if ("$surrogates" in value) return String(value.$surrogates);
-  }
-  return "";
 }
 
 /**
