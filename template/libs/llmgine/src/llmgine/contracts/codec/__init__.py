@@ -33,7 +33,9 @@ from enum import Enum, Flag
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import NoReturn, TypeGuard, TypeVar, overload
+from typing import NoReturn, TypeVar, overload
+
+from pydantic_core import from_json, to_json
 
 from llmgine.contracts import chat, events, llm, messages
 from llmgine.contracts.chat import JsonValue, OpaquePart
@@ -47,6 +49,8 @@ from llmgine.contracts.codec._declared import (
     Misfit,
     check_depth,
     declared,
+    is_mapping,
+    is_tag,
 )
 from llmgine.contracts.error_info import ErrorInfo
 from llmgine.errors import CodecError, UndecoratedMessageError
@@ -139,16 +143,15 @@ def encode(value: object) -> bytes:
 
 
 def _dumped(written: JsonValue) -> bytes:
-    text = _JSON.encode(written)
-    check_depth(written, text.count("[") + text.count("{"))
     try:
-        return text.encode()
-    except UnicodeEncodeError:
-        # A lone surrogate, which UTF-8 lacks but an escape sequence can name.
+        data = to_json(written)
+    except ValueError:  # a lone surrogate, which UTF-8 lacks but an escape sequence can name
         text = json.dumps(written, allow_nan=False, separators=(",", ":"))
         if json.loads(text) != written:
             raise Misfit("a text holds two surrogates in a row, which JSON would join") from None
-        return text.encode()
+        data = text.encode()
+    check_depth(written, data.count(b"[") + data.count(b"{"))
+    return data
 
 
 @overload
@@ -169,7 +172,7 @@ def decode(data: bytes, expected: type | None = None) -> object:
     if len(data) > MAX_BYTES:
         raise CodecError(f"expected at most {MAX_BYTES} bytes, found {len(data)}")
     try:
-        parsed: JsonValue = _PARSER.decode(data.decode())
+        parsed = _parsed(data)
         check_depth(parsed, data.count(b"[") + data.count(b"{"))
         value = _read(parsed)
     except Misfit as error:
@@ -180,17 +183,22 @@ def decode(data: bytes, expected: type | None = None) -> object:
         text = "UTF-8" if isinstance(error, UnicodeDecodeError) else f"JSON; {error}"
         raise CodecError(f"can't decode: expected {text}") from error
     if expected is not None and not isinstance(value, expected):
-        raise CodecError(
-            f"can't decode: expected {expected.__qualname__}, found {type(value).__qualname__}"
-        )
+        found = type(value).__qualname__
+        raise CodecError(f"can't decode: expected {expected.__qualname__}, found {found}")
     return value
+
+
+def _parsed(data: bytes) -> JsonValue:
+    try:
+        return from_json(data, allow_inf_nan=False)
+    except ValueError:  # it takes no lone surrogates, and has other words for what is wrong
+        return _PARSER.decode(data.decode())
 
 
 def _no_constant(name: str) -> NoReturn:
     raise Misfit(f"expected JSON, which has no {name}")
 
 
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _PARSER = json.JSONDecoder(parse_constant=_no_constant)
 
 
@@ -216,22 +224,13 @@ def _marked(mark: str, value: JsonValue) -> JsonValue:
     return {TAG: mark, "value": value}
 
 
-def _is_tag(value: object) -> TypeGuard[str]:
-    """Return whether an object's `type` names a class or a form rather than anything else."""
-    return isinstance(value, str) and (value[:1] == "$" or "A" <= value[:1] <= "Z")
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
-    return isinstance(value, Mapping)
-
-
 def _write(value: object) -> JsonValue:
     if value is None or type(value) is str:
         return value
     mark = _MARKS.get(type(value))
     if mark is not None:
         return _marked(mark, _FORMS[mark].write(value))
-    if _is_mapping(value):
+    if is_mapping(value):
         return _write_mapping(value)
     if is_dataclass(value):
         return _write_fields(value)
@@ -250,6 +249,8 @@ def _write_plain(value: object) -> JsonValue:
         return dict(zip((TAG, *_ERROR_KEYS), (_ERROR, *texts), strict=True))
     if isinstance(value, float) and not math.isfinite(value):
         return _marked("$float", repr(float(value)))
+    if isinstance(value, int):
+        str(value)  # refuses one of more digits than could be read again
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise Misfit(f"expected a value of a known type, found {type(value).__qualname__}")
@@ -261,7 +262,7 @@ def _write_mapping(value: Mapping[object, object]) -> JsonValue:
         if type(key) is not str:
             return _marked("$map", _write_pairs(value))
         written[key] = _write(item)
-    return _marked("$dict", written) if _is_tag(written.get(TAG)) else written
+    return _marked("$dict", written) if is_tag(written.get(TAG)) else written
 
 
 def _name_of(value: object) -> str:
@@ -273,30 +274,29 @@ def _name_of(value: object) -> str:
 
 def _is_unknown(data: Mapping[str, JsonValue]) -> bool:
     tag = data.get(TAG)
-    return _is_tag(tag) and tag[0] != "$" and tag not in _types and tag != _ERROR
+    return is_tag(tag) and tag[0] != "$" and tag not in _types and tag != _ERROR
 
 
 def _write_fields(value: object) -> JsonValue:
     if isinstance(value, OpaquePart) and value.provider == NEWER and _is_unknown(value.data):
-        return dict(value.data)
-    written: dict[str, JsonValue] = {TAG: _name_of(value)}
+        json.dumps(data := dict(value.data), allow_nan=False)  # which refuses what is no JSON
+        return data
     known = declared(type(value))
-    values = {field.name: getattr(value, field.name) for field in known.by_key.values()}
-    known.check(values)
+    values = known.values(value)
+    written: dict[str, JsonValue] = {TAG: _name_of(value)}
     for key, field in known.by_key.items():
         item = values[field.name]
-        plain = item is None or type(item) is str
-        written[key] = item if plain else _write_field(field, item)
+        written[key] = item if item is None or type(item) is str else _write_field(field, item)
     return written
 
 
 def _write_field(field: DeclaredField, value: object) -> JsonValue:
     try:
-        item = _write(value)
+        if field.bare is not None and _MARKS.get(type(value)) == field.bare:
+            return _FORMS[field.bare].write(value)
+        return _write(value)
     except Misfit as error:
         raise error.at(field.name) from None
-    marked = field.bare is not None and isinstance(item, dict) and item[TAG] == field.bare
-    return item["value"] if marked and isinstance(item, dict) else item
 
 
 def _read(data: JsonValue, *, newer: bool = False) -> object:
@@ -306,7 +306,7 @@ def _read(data: JsonValue, *, newer: bool = False) -> object:
         return [_read(item, newer=newer) for item in data]
     if isinstance(data, dict):
         tag = data.get(TAG)
-        if _is_tag(tag):
+        if is_tag(tag):
             return _read_tagged(tag, data, newer=newer)
         return {key: _read(item, newer=newer) for key, item in data.items()}
     if isinstance(data, float) and not math.isfinite(data):

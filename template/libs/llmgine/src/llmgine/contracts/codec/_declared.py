@@ -18,6 +18,7 @@ from typing import (
     NewType,
     NotRequired,
     Required,
+    TypeGuard,
     Union,
     get_args,
     get_origin,
@@ -62,6 +63,8 @@ __all__ = [
     "Misfit",
     "check_depth",
     "declared",
+    "is_mapping",
+    "is_tag",
 ]
 
 TAG = "type"
@@ -96,6 +99,16 @@ class Misfit(Exception):  # noqa: N818 - it is turned into a CodecError at the c
     def at(self, step: str) -> Misfit:
         """Return the same error, seen from one step further out."""
         return Misfit(f"{step}: {self}")
+
+
+def is_tag(value: object) -> TypeGuard[str]:
+    """Return whether an object's `type` names a class or a form rather than anything else."""
+    return isinstance(value, str) and (value[:1] == "$" or "A" <= value[:1] <= "Z")
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[object, object]]:
+    """Return whether a value is a mapping."""
+    return isinstance(value, Mapping)
 
 
 def check_depth(data: JsonValue, brackets: int) -> None:
@@ -328,9 +341,10 @@ class Declared:
             )
             for field in known
         }
-        self._adapter = TypeAdapter[object](
+        adapter = TypeAdapter[object](
             Annotated[object, _Made(self._schema)], config=ConfigDict(arbitrary_types_allowed=True)
         )
+        self._validate = adapter.validator.validate_python
 
     def _schema(self, handler: GetCoreSchemaHandler) -> CoreSchema:
         found: dict[str, core_schema.TypedDictField] = {}
@@ -343,6 +357,16 @@ class Declared:
             found[field.name] = core_schema.typed_dict_field(schema, required=field.required)
         return core_schema.typed_dict_schema(found)
 
+    def values(self, holder: object) -> dict[str, object]:
+        """Return the values of an object's fields, once they are checked.
+
+        Raises:
+            Misfit: a value is of another type.
+        """
+        values = {name: getattr(holder, name) for name in self._hints}
+        self.check(values)
+        return values
+
     def check(self, values: Mapping[str, object]) -> None:
         """Compare the values of fields with what the fields declare.
 
@@ -350,7 +374,7 @@ class Declared:
             Misfit: a value is of another type, or a required one is missing.
         """
         try:
-            self._adapter.validate_python(values, strict=True)
+            self._validate(values, strict=True)
         except ValidationError as error:
             raise Misfit(_text(error, self._name)) from None
 
