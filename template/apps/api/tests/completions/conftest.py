@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import httpx2
 import pytest
 import pytest_asyncio
 from api.serving import WebServer
@@ -65,14 +66,14 @@ class Actor:
 
 @dataclass
 class Stage:
-    """A server, an unmodified client of it, and the model behind it."""
+    """A server, clients of it (one of them OpenAI's own), and the model behind it."""
 
     url: str
     app: ApplicationBootstrap
+    raw: httpx2.AsyncClient
     client: AsyncOpenAI
     actor: Actor
     model: str = MODEL
-    asked: list[LLMRequest] = field(default_factory=list[LLMRequest])
 
     def script(self, *steps: ScriptStep) -> ScriptedProvider:
         """Have the model answer so; return where its requests can be seen."""
@@ -101,9 +102,10 @@ async def shared() -> AsyncGenerator[Stage, None]:
             running = asyncio.create_task(server.serve([place]))
             url = f"http://127.0.0.1:{place.getsockname()[1]}"
             await server.listening.wait()
+            raw = httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30)
             client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-            async with client:
-                yield Stage(url, app, client, actor)
+            async with raw, client:
+                yield Stage(url, app, raw, client, actor)
             server.end()
             await running
         assert bus.stats().sessions == 0

@@ -515,7 +515,7 @@ async def test_answers_at_once_are_not_mixed_up(stage: Stage) -> None:
         content = await said(stage, [{"role": "user", "content": text}], tool_choice="none")
         assert str(content).startswith(f"You said: {text}\n")
 
-    await asyncio.gather(*(one(number) for number in range(40)))
+    await asyncio.gather(*(one(number) for number in range(20)))
 
 
 async def test_the_synchronous_client(stage: Stage) -> None:

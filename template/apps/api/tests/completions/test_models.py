@@ -1,0 +1,66 @@
+"""The list of models, as OpenAI's client reads it; and what the settings say of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import httpx2
+import openai
+import pytest
+from llmgine.contracts import ChatMessage
+from llmgine.providers.scripted import ScriptedProvider
+
+if TYPE_CHECKING:
+    from conftest import Stage
+
+StartClient: TypeAlias = Callable[..., Awaitable[httpx2.AsyncClient]]
+HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_model_of_the_settings(stage: Stage) -> None:
+    (model,) = [model async for model in stage.client.models.list()]
+    assert (model.id, model.object, model.owned_by) == (stage.model, "model", "actor")
+    assert await stage.client.models.retrieve(stage.model) == model
+    with pytest.raises(openai.NotFoundError) as caught:
+        await stage.client.models.retrieve("gpt-4")
+    assert caught.value.code == "model_not_found"
+
+
+async def test_a_provider_whose_model_isn_t_set_is_its_own_model(start_client: StartClient) -> None:
+    client = await start_client()
+    listed = (await client.get("/v1/models")).json()
+    assert [each["id"] for each in listed["data"]] == ["scripted"]
+    asked = {"model": "scripted", "messages": HI}
+    assert (await client.post("/v1/chat/completions", json=asked)).status_code == 200
+
+
+async def test_the_system_prompt_of_the_settings(
+    start_client: StartClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMGINE_PROVIDER__MODEL", "m")
+    monkeypatch.setenv("LLMGINE_PROVIDER__SYSTEM_PROMPT", "Be brief.")
+    provider = ScriptedProvider(["a", "b"])
+    client = await start_client(provider=provider)
+    own = {"role": "system", "content": "Rhyme."}
+    for messages in (HI, [own, *HI]):
+        asked = {"model": "m", "messages": messages}
+        assert (await client.post("/v1/chat/completions", json=asked)).status_code == 200
+    first, second = provider.requests
+    assert first.messages == (ChatMessage.system("Be brief."), ChatMessage.user("Hi"))
+    assert second.messages == (ChatMessage.system("Rhyme."), ChatMessage.user("Hi"))
+
+
+async def test_the_documentation_knows_every_field(start_client: StartClient) -> None:
+    client = await start_client()
+    described = (await client.get("/openapi.json")).json()
+    operation = described["paths"]["/v1/chat/completions"]["post"]
+    form = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert {"messages", "model", "stream", "n", "tools"} <= form["properties"].keys()
+    pointer = form["properties"]["stream_options"]["anyOf"][0]["$ref"]
+    found: Any = described
+    for step in pointer.removeprefix("#/").split("/"):
+        found = found[step.replace("~1", "/")]
+    assert "include_usage" in found["properties"]
+    assert {"200", "4XX", "5XX"} <= operation["responses"].keys()
