@@ -296,6 +296,19 @@ async def test_a_corrupt_row_is_named_and_the_rest_stays_readable(path: Path, bo
         assert await store.salvage("nobody") == ([], [])
 
 
+async def test_a_list_is_whole_whatever_can_t_be_read(path: Path) -> None:
+    async with SQLiteContextStore(path) as store, SQLiteContextStore(path, tenant="b") as other:
+        await store.add_messages("s", [user("first"), user("second")])
+        await store.add_messages("t", [user("x" * 2_000_000), user("more")])
+        await other.add_message("s", user("another tenant's"))
+        meddle(path, "UPDATE messages SET body = '{' WHERE tenant = '' AND session = 's'")
+        listed = await store.list_sessions()
+        found = {each.session_id: (each.messages, each.opening) for each in listed}
+        assert found == {"s": (2, ""), "t": (2, "more")}
+        assert [each.opening for each in await other.list_sessions()] == ["another tenant's"]
+        assert await other.find_session("t") is None
+
+
 async def test_a_damaged_page_is_an_error_and_no_more(path: Path) -> None:
     async with SQLiteContextStore(path) as store:
         await store.add_messages("s", [user("x" * 1_000)] * 50)
