@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from llmgine.bus import BusSession, MessageBus
 from llmgine.context import InMemoryContextStore
 from llmgine.contracts import (
     ChatMessage,
+    Event,
     LLMChunk,
     LLMRequest,
     LLMResponse,
@@ -31,6 +33,7 @@ from llmgine.contracts import (
     ToolResult,
 )
 from llmgine.errors import RateLimitError
+from llmgine.observability import ObservabilityEventHandler
 from llmgine.providers.scripted import ScriptedProvider
 
 Start = Callable[..., Coroutine[Any, Any, Any]]
@@ -135,6 +138,7 @@ async def test_a_new_session_is_empty_and_listed(client: httpx2.AsyncClient) -> 
     listed = (await client.get("/sessions")).json()
     assert [each["id"] for each in listed["sessions"]] == [session_id]
     assert listed["next"] is None
+    assert (await client.get("/sessions?after=")).json() == listed
     messages = await client.get(f"/sessions/{session_id}/messages")
     assert messages.json() == {"messages": [], "version": 0}
 
@@ -404,6 +408,37 @@ async def test_a_turn_that_fails_says_why_and_leaves_the_session_usable(
     told = await said(client, web, session_id, "go")
     assert '"usage":{"input_tokens":' in told
     assert (await client.get(f"/sessions/{session_id}")).json()["messages"] == 2
+
+
+class Joining(ObservabilityEventHandler):
+    """A handler that follows other processes' traces."""
+
+    inside: ContextVar[str] = ContextVar("inside", default="no trace")
+
+    def handle(self, event: Event) -> None:
+        pass
+
+    def join(self, carried: Mapping[str, str]) -> Callable[[], object]:
+        token = self.inside.set(carried["traceparent"])
+        return lambda: self.inside.reset(token)
+
+
+async def test_a_turn_belongs_to_the_trace_of_who_asked_for_it(
+    start_web: Start, start_client: Start
+) -> None:
+    def whose(_: LLMRequest) -> str:
+        return Joining.inside.get()
+
+    web = await start_web(provider=ScriptedProvider([whose] * 2), handlers=[Joining()])
+    client = await start_client(web)
+    session_id = await made(client)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client.headers["traceparent"] = trace
+    await said(client, web, session_id, "a")
+    del client.headers["traceparent"]
+    await said(client, web, session_id, "b")
+    found = (await client.get(f"/sessions/{session_id}/messages")).json()["messages"]
+    assert [each["parts"][0]["text"] for each in found] == ["a", trace, "b", "no trace"]
 
 
 async def test_deleting_a_session_stops_its_turn(start_web: Start, start_client: Start) -> None:

@@ -64,7 +64,10 @@ class Fork(_Body):
 class NewTurn(_Body):
     """What the user says."""
 
-    text: _Text = Field(description="The message; the answer comes as events.")
+    text: _Text = Field(
+        description="The message; the answer comes as events.",
+        json_schema_extra={"pattern": r"\S"},
+    )
 
 
 class Answer(_Body):

@@ -56,7 +56,7 @@ async def list_sessions(
     after: Annotated[str | None, Query(description="The `next` of the list before.")] = None,
 ) -> SessionList:
     """List the sessions, the one that changed last first."""
-    return await finder.page(limit, after)
+    return await finder.page(limit, after or None)
 
 
 @router.get("/{session_id}")
