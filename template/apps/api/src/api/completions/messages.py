@@ -78,7 +78,7 @@ class _Reader:
             parts = tuple(self._shown(message.content, f"{where}.content"))
             self._read.append(ChatMessage(role="user", parts=parts, name=message.name))
         else:
-            parts = tuple(_texts(message.content))
+            parts = _texts(message.content)
             self._read.append(ChatMessage(role="system", parts=parts, name=message.name))
 
     def end(self) -> list[ChatMessage]:
@@ -108,7 +108,7 @@ class _Reader:
                 "results follow the assistant's message with the calls, one for each."
             )
             raise Problem(message=text, param=param)
-        texts = tuple(_texts(message.content))
+        texts = _texts(message.content)
         content = texts[0].text if len(texts) == 1 else texts
         result = ToolResult(tool_call_id=message.tool_call_id, name=name, content=content)
         self._results.append(result)
@@ -123,18 +123,14 @@ class _Reader:
             raise Problem(message=text, param=self._calls_at)
 
     def _said(self, message: AssistantMessage) -> Iterator[Part]:
+        calls = message.tool_calls or ()
         if message.reasoning_content:
             yield ThinkingPart(text=message.reasoning_content, provider=self._provider)
-        content = message.content
-        if isinstance(content, str):
-            if content or not (message.refusal or message.tool_calls):
-                yield TextPart(text=content)
-        else:
-            for part in content or ():
-                yield _said_part(part)
+        if message.content or (message.content == "" and not (message.refusal or calls)):
+            yield from _parts(message.content)
         if message.refusal:
             yield RefusalPart(text=message.refusal)
-        for call in message.tool_calls or ():
+        for call in calls:
             function = call.function
             yield ToolCall(id=call.id, name=function.name, arguments=function.arguments)
 
@@ -153,18 +149,20 @@ class _Reader:
             yield _media(part, param)
 
 
-def _texts(content: str | list[TextContent]) -> Iterator[TextPart]:
+def _parts(content: str | Sequence[TextContent | RefusalContent]) -> Iterator[Part]:
     if isinstance(content, str):
         yield TextPart(text=content)
-    else:
-        for part in content:
+        return
+    for part in content:
+        if isinstance(part, TextContent):
             yield TextPart(text=part.text)
+        else:
+            yield RefusalPart(text=part.refusal)
 
 
-def _said_part(part: TextContent | RefusalContent) -> Part:
-    if isinstance(part, TextContent):
-        return TextPart(text=part.text)
-    return RefusalPart(text=part.refusal)
+def _texts(content: str | list[TextContent]) -> tuple[TextPart, ...]:
+    texts = [content] if isinstance(content, str) else [part.text for part in content]
+    return tuple(TextPart(text=text) for text in texts)
 
 
 def _media(part: ImagePart | AudioPart | FilePart, where: str) -> MediaPart:

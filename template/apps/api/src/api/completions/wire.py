@@ -46,25 +46,15 @@ def completion(name: str, created: int, model: str, response: LLMResponse) -> by
         model: the model's name where the answer says none.
         response: the answer.
     """
-    parts = response.message.parts
-    thoughts = "".join(part.text for part in parts if isinstance(part, ThinkingPart))
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
-    refusals = [part.text for part in parts if isinstance(part, RefusalPart)]
-    message: dict[str, object] = {
-        "role": "assistant",
-        "content": "".join(texts) if texts or not (refusals or response.tool_calls) else None,
-        "refusal": "".join(refusals) or None,
-    }
-    if thoughts:
-        message["reasoning_content"] = thoughts
-    if response.tool_calls:
-        message["tool_calls"] = [_call(call) for call in response.tool_calls]
+    message = _message(response)
     choice = {
         "index": 0,
         "message": message,
         "logprobs": None,
         "finish_reason": _finish(
-            response.finish_reason, calls=bool(response.tool_calls), said_no=bool(refusals)
+            response.finish_reason,
+            calls=bool(response.tool_calls),
+            said_no=message["refusal"] is not None,
         ),
     }
     body = {
@@ -77,6 +67,23 @@ def completion(name: str, created: int, model: str, response: LLMResponse) -> by
         "system_fingerprint": (response.provider_data or {}).get("system_fingerprint"),
     }
     return _encode(body).encode()
+
+
+def _message(response: LLMResponse) -> dict[str, object]:
+    parts, calls = response.message.parts, response.tool_calls
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    refusals = [part.text for part in parts if isinstance(part, RefusalPart)]
+    thoughts = [part.text for part in parts if isinstance(part, ThinkingPart)]
+    message: dict[str, object] = {
+        "role": "assistant",
+        "content": "".join(texts) if texts or not (refusals or calls) else None,
+        "refusal": "".join(refusals) or None,
+    }
+    if any(thoughts):
+        message["reasoning_content"] = "".join(thoughts)
+    if calls:
+        message["tool_calls"] = [_call(call) for call in calls]
+    return message
 
 
 def failure(error: Mapping[str, object]) -> bytes:
@@ -202,9 +209,9 @@ def _usage(usage: Usage | None) -> dict[str, object] | None:
         "cached_tokens": usage.cache_read_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
     }
-    details = {name: count for name, count in read.items() if count is not None}
-    if details:
-        told["prompt_tokens_details"] = details
-    if usage.reasoning_tokens is not None:
-        told["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    written = {"reasoning_tokens": usage.reasoning_tokens}
+    for name, counts in (("prompt", read), ("completion", written)):
+        known = {each: count for each, count in counts.items() if count is not None}
+        if known:
+            told[f"{name}_tokens_details"] = known
     return told
