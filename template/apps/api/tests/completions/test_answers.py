@@ -153,6 +153,7 @@ async def test_the_history_is_the_request_s(stage: Stage) -> None:
         {"role": "user", "content": "And 2 + 2?"},
     ]
     assert await said(stage, messages) == "four"
+    assert script.requests[0].model == stage.model
     assert script.requests[0].messages == (
         ChatMessage.system("Be brief."),
         ChatMessage(role="user", parts=(TextPart(text="1 + 1?"),), name="ada"),
@@ -163,10 +164,11 @@ async def test_the_history_is_the_request_s(stage: Stage) -> None:
 
 async def test_nothing_is_kept_between_requests(stage: Stage) -> None:
     script = stage.script("a", "b")
-    await ask(stage)
-    await ask(stage)
+    answers = [await ask(stage), await ask(stage)]
     assert script.requests[0].messages == script.requests[1].messages
-    assert await stage.app.context.get_context(script.requests[0].model) == []
+    for answer in answers:
+        session_id = answer.id.removeprefix("chatcmpl-")
+        assert await stage.app.context.get_context(session_id) == []
 
 
 async def test_developers_instruct_as_systems_do(stage: Stage) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
@@ -64,3 +68,16 @@ async def test_the_documentation_knows_every_field(start_client: StartClient) ->
         found = found[step.replace("~1", "/")]
     assert "include_usage" in found["properties"]
     assert {"200", "4XX", "5XX"} <= operation["responses"].keys()
+
+
+async def test_the_example_of_the_readme_runs(server: str, environment: dict[str, str]) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    found = re.search(r"^```python\n(from openai import.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    program = found[1].replace("http://127.0.0.1:8000", server)
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, env=environment
+    )
+    said, _ = await running.communicate()
+    assert running.returncode == 0
+    assert b"408" in said

@@ -429,6 +429,17 @@ async def test_statuses(stage: Stage, error: LlmgineError, status: int) -> None:
     assert answer.headers.get("retry-after") == ("7" if status == 503 else None)
 
 
+async def test_what_callers_are_not_told_is_in_the_log(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.script(AuthenticationError("401: wrong key"), LlmgineError("a bug"))
+    for _ in range(2):
+        answer = await ask(stage, messages=HI)
+        assert answer.status_code == 500
+    assert "AuthenticationError: 401: wrong key" in caplog.text
+    assert "LlmgineError: a bug" in caplog.text
+
+
 async def test_an_error_that_nobody_foresaw_leaks_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:

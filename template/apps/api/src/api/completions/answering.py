@@ -92,7 +92,7 @@ class Answering(Response):
         except LlmgineError as error:
             problem = problem_of(error)
             if problem.status >= _SERVER:
-                _log.warning("%s: there is no answer", self._name, exc_info=error)
+                _log.warning("%s: %s: %s", self._name, type(error).__name__, error)
             await sending.fail(problem)
         except Problem as problem:
             await sending.fail(problem)
