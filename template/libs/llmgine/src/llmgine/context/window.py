@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from operator import is_
 
 from llmgine.contracts import ChatMessage, MediaPart, OpaquePart, RefusalPart
 from llmgine.contracts.chat import Part, ToolCall, ToolResult
@@ -30,13 +29,18 @@ _MEDIA_TOKENS = 1_500
 
 
 def _copied_part(part: Part) -> Part:
+    return part if _is_still(part) else deepcopy(part)
+
+
+def _is_still(part: Part) -> bool:
+    """Tell whether there is nothing in a part that could change."""
     if isinstance(part, RefusalPart):
-        return part
+        return True
     if isinstance(part, OpaquePart):
-        return deepcopy(part)
+        return False
     if isinstance(part, ToolResult):
-        return part if isinstance(part.content, str) else deepcopy(part)
-    return part if part.provider_data is None else deepcopy(part)
+        return isinstance(part.content, str)
+    return part.provider_data is None
 
 
 def copied(message: ChatMessage) -> ChatMessage:
@@ -44,10 +48,10 @@ def copied(message: ChatMessage) -> ChatMessage:
 
     Most messages hold nothing that can change, and are returned as they are.
     """
-    parts = tuple(map(_copied_part, message.parts))
-    same = all(map(is_, parts, message.parts))
-    if same and message.provider_data is None and type(message.parts) is tuple:
+    still = message.provider_data is None and type(message.parts) is tuple
+    if still and all(map(_is_still, message.parts)):
         return message
+    parts = tuple(map(_copied_part, message.parts))
     return replace(message, parts=parts, provider_data=deepcopy(message.provider_data))
 
 
@@ -60,13 +64,17 @@ def unmatched_results(messages: Sequence[ChatMessage]) -> frozenset[str]:
     called: set[str] = set()
     unmatched: set[str] = set()
     for message in messages:
-        called.update(call.id for call in message.tool_calls)
-        unmatched.update(
-            result.tool_call_id
-            for result in message.tool_results
-            if result.tool_call_id not in called
-        )
+        _note_calls(message, called)
+        for part in message.parts:
+            if isinstance(part, ToolResult) and part.tool_call_id not in called:
+                unmatched.add(part.tool_call_id)
     return frozenset(unmatched)
+
+
+def _note_calls(message: ChatMessage, called: set[str]) -> None:
+    for part in message.parts:
+        if isinstance(part, ToolCall):
+            called.add(part.id)
 
 
 def _latest_calls(messages: Sequence[ChatMessage], end: int, ids: frozenset[str]) -> int:
@@ -106,16 +114,16 @@ def window_start(messages: Sequence[ChatMessage], last: int) -> int:
 def _without_orphans(messages: Iterable[ChatMessage]) -> Iterator[ChatMessage]:
     called: set[str] = set()
     for message in messages:
-        called.update(call.id for call in message.tool_calls)
-        parts = tuple(
+        _note_calls(message, called)
+        parts = [
             part
             for part in message.parts
             if not isinstance(part, ToolResult) or part.tool_call_id in called
-        )
+        ]
         if len(parts) == len(message.parts):
             yield message
         elif parts:
-            yield replace(message, parts=parts)
+            yield replace(message, parts=tuple(parts))
 
 
 def history_window(messages: Sequence[ChatMessage], last: int | None) -> list[ChatMessage]:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from llmgine.errors import ConfigurationError, ContextStoreError, LlmgineError
 
@@ -60,8 +60,16 @@ _REMEDIES = {
 # open then can't be used safely in the child, not even by a connection of its own.
 _open_files: dict[int, str] = {}
 _inherited: set[str] = set()
+_forks: list[str] = []
+
+
+def _in_child() -> None:
+    _inherited.update(_open_files.values())
+    _forks.append("forked")
+
+
 if sys.platform != "win32":
-    os.register_at_fork(after_in_child=lambda: _inherited.update(_open_files.values()))
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class Connection(sqlite3.Connection):
@@ -86,10 +94,11 @@ class Connection(sqlite3.Connection):
     def begin(self, statement: str) -> None:
         """Start a transaction, and forget what somebody else may have changed."""
         self.execute(statement)
-        seen = int(self.execute("PRAGMA data_version").fetchone()[0])
-        if seen != self._seen or len(self.versions) > _MOST_VERSIONS:
-            self.versions.clear()
-        self._seen = seen
+        if self.versions:
+            seen = int(self.execute("PRAGMA data_version").fetchone()[0])
+            if seen != self._seen or len(self.versions) > _MOST_VERSIONS:
+                self.versions.clear()
+            self._seen = seen
 
 
 class DatabaseFile:
@@ -189,19 +198,20 @@ def _code(error: Exception) -> int:
 class _Job:
     """Work on the database, and who waits for it."""
 
-    __slots__ = ("done", "error", "loop", "work")
+    __slots__ = ("done", "error", "loop", "value", "work")
 
-    def __init__(self, work: Callable[[Connection], None]) -> None:
+    def __init__(self, work: Callable[[Connection], object]) -> None:
         self.work = work
         self.loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[None] = self.loop.create_future()
+        self.done: asyncio.Future[Any] = self.loop.create_future()
+        self.value: object = None
         self.error: Exception | None = None
 
     def attempt(self, db: Connection) -> None:
         """Do the work, or keep its refusal; refusals come before anything is written."""
         self.error = None
         try:
-            self.work(db)
+            self.value = self.work(db)
         except UnicodeError as error:
             self.error = ContextStoreError(f"the session id or tenant is no valid text: {error}")
         except (LlmgineError, ValueError) as error:
@@ -213,7 +223,7 @@ def _settle(jobs: Sequence[_Job]) -> None:
         if job.done.done():
             continue
         if job.error is None:
-            job.done.set_result(None)
+            job.done.set_result(job.value)
         else:
             job.done.set_exception(job.error)
 
@@ -234,7 +244,7 @@ class Worker:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._lock = Lock()
         self._thread: Thread | None = None
-        self._process = os.getpid()
+        self._forks = 0
         self._ended = False
         self._db: Connection | None = None
 
@@ -246,15 +256,10 @@ class Worker:
         Raises:
             ContextStoreError: the store is closed, or the database failed.
         """
-        values: list[T] = []
-
-        def keep(db: Connection) -> None:
-            values[:] = (work(db),)
-
-        job = _Job(keep)
+        job = _Job(work)
         self._submit(job)
-        await job.done
-        return values[0]
+        value: T = await job.done
+        return value
 
     def end(self) -> None:
         """Take no more jobs, and let the thread end after those it has."""
@@ -275,8 +280,8 @@ class Worker:
             if self._thread is None:
                 thread = Thread(target=self._serve, name="llmgine-context", daemon=True)
                 thread.start()
-                self._thread, self._process = thread, os.getpid()
-            elif self._process != os.getpid():
+                self._thread, self._forks = thread, len(_forks)
+            elif self._forks != len(_forks):  # which left the thread behind
                 raise self._file.forked()
             self._jobs.put(job)
 
