@@ -220,21 +220,20 @@ async def test_a_conversation_where_nobody_speaks_is_put_away_and_goes_on_later(
     await answer(server, "3: two")
 
 
-async def test_the_end_is_said_where_an_answer_is_under_way(
+async def test_the_end_is_said_where_an_answer_is_under_way_or_waited_for(
     server: DiscordServer, connect: Connect
 ) -> None:
-    bot = await connect(["word " * 500, "never"], delay=0.05)
+    bot = await connect(["word " * 500], delay=0.05)
     channel = server.direct(server.ada)
-    await server.say(server.ada, channel, "one")
+    await server.say(server.ada, channel, "0")
     await server.until(server.said)
-    await server.say(server.ada, channel, "two")
-    conversation = bot.conversation(channel.id)
-    assert conversation is not None
+    for number in range(1, 7):
+        await server.say(server.ada, channel, str(number))
+    await server.until(lambda: any("several questions" in each.content for each in server.said()))
     await bot.end()
-    await server.say(server.ada, channel, "three")
-    first, *rest = server.said()
+    first, _, *rest = server.said()
     assert first.content.startswith("word")
-    assert {each.content for each in rest} == {"-# Stopped: the bot is going offline."}
+    assert [each.content for each in rest] == ["-# Stopped: the bot is going offline."] * 6
 
 
 async def test_a_place_that_is_forbidden_is_one_line_and_ends_the_turn(
@@ -251,3 +250,15 @@ async def test_a_place_that_is_forbidden_is_one_line_and_ends_the_turn(
     (record,) = caplog.records
     assert "Discord forbids it in channel" in record.getMessage()
     assert "Missing Permissions" in record.getMessage()
+
+
+async def test_an_answer_to_a_message_that_can_t_be_sent_is_a_line(
+    server: DiscordServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connect([heard])
+    server.faults.append(Fault.forbidden("POST", f"/{server.general.id}/messages$"))
+    await server.say(server.ada, server.general, server.bot.mention)
+    await server.until(lambda: not any(fault.times for fault in server.faults))
+    await server.say(server.ada, server.direct(server.ada), "one")
+    await answer(server, "1: one")
+    assert f"Discord forbids it in channel {server.general.id} (Missing Perm" in caplog.text

@@ -46,6 +46,20 @@ async def test_ask_answers_in_place_with_the_question_above(
     await said(server, "3: And I?")
 
 
+async def test_a_command_that_discord_takes_no_answer_to_is_a_line(
+    server: DiscordServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    await connect([heard])
+    server.faults.append(Fault.forbidden("POST", "/callback$"))
+    await server.command(server.ada, server.general, "ask", question="one")
+    await server.until(lambda: not any(fault.times for fault in server.faults))
+    await server.command(server.ada, server.general, "ask", question="two")
+    await said(server, "1: two")
+    (record,) = (each for each in caplog.records if each.name == "discord_bot.commands")
+    assert record.getMessage().startswith("Discord forbids it (Missing Permissions")
+    assert not any(token in record.getMessage() for token in server.interactions)
+
+
 async def test_a_blank_question_is_none(server: DiscordServer, connect: Connect) -> None:
     await connect([])
     await server.command(server.ada, server.general, "ask", question=" ")
@@ -212,6 +226,60 @@ async def test_several_calls_are_asked_about_and_decided_one_by_one(
         await server.press(server.ada, question, label)
     answer = await said(server, "can't be read")
     assert "The user denied the call" in answer.content
+
+
+@pytest.mark.parametrize("way", ["directly", "in place", "by command"])
+async def test_buttons_are_wherever_the_question_was(
+    server: DiscordServer, connect: Connect, way: str
+) -> None:
+    await connect([ChatMessage.assistant(READ), results])
+    server.faults.append(Fault.forbidden("POST", "/threads$"))
+    if way == "directly":
+        await server.say(server.ada, server.direct(server.ada), "Read it.")
+    elif way == "in place":
+        await server.say(server.ada, server.general, f"{server.bot.mention} Read it.")
+    else:
+        await server.command(server.ada, server.general, "ask", question="Read it.")
+    question = await said(server, "may **read\\_file** run?")
+    await server.press(server.ada, question, "Approve")
+    answer = await said(server, "can't be read")
+    assert answer.channel is question.channel
+    assert question.content.endswith("✅ Approved.")
+
+
+async def test_of_long_arguments_the_beginning_is_shown(
+    server: DiscordServer, connect: Connect
+) -> None:
+    path = "x" * 3000
+    call = ToolCall(id="1", name="read_file", arguments=f'{{"path": "{path}"}}')
+    await connect([ChatMessage.assistant(call), results])
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    question = await said(server, " characters more\n```")
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+
+
+async def test_a_call_that_expires_before_it_was_asked_about(
+    server: DiscordServer, connect: Connect
+) -> None:
+    server.faults.append(Fault.rate_limit("POST", "/messages$", 0.6))
+    await connect([ChatMessage.assistant(READ), results], approval_timeout=0.2)
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    await said(server, "Nobody approved the call in time")
+    question = await said(server, "⌛ Not run: nobody answered in time")
+    assert all(button["disabled"] for button in question.buttons().values())
+
+
+async def test_buttons_that_can_t_be_disabled_are_a_line(
+    server: DiscordServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    question = await ask_to_read(server, connect, approval_timeout=0.3)
+    server.faults.append(Fault.forbidden("PATCH", f"/{question.id}$"))
+    await said(server, "Nobody approved the call in time")
+    await server.until(lambda: not any(fault.times for fault in server.faults))
+    await server.command(server.ada, question.channel, "trace")
+    await said(server, "RunTurn")
+    assert "the buttons of a call can't be disabled: Discord forbids it" in caplog.text
 
 
 async def test_a_button_of_a_bot_that_has_gone_waits_no_longer(

@@ -98,6 +98,16 @@ async def test_a_missing_intent_is_a_line_that_says_where_to_click(
     assert err.count("\n") == 1
 
 
+async def test_a_connection_that_is_closed_for_good_is_a_line(
+    server: DiscordServer, config: BotConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    serving = asyncio.create_task(serve(config, server.token))
+    await server.until(lambda: server.gateway.identified)
+    await server.gateway.drop(4013)
+    assert await serving == 1
+    assert "Discord has closed the connection for good (code 4013)\n" in capfd.readouterr().err
+
+
 async def test_discord_out_of_reach_is_a_line(
     server: DiscordServer, config: BotConfig, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
-import aiohttp
-from discord import DiscordServerError, Message
+from discord import Message
 from discord.ui import View
 
+from discord_bot.reports import PASSING
 from discord_bot.splitting import sayable, split
 
-__all__ = ["PASSING", "PAUSE", "Answer", "Say"]
+__all__ = ["PAUSE", "Answer", "Say"]
 
 PAUSE = 1.0
 """Seconds between two looks at what is new: a message is edited no more often."""
-
-PASSING = (OSError, aiohttp.ClientError, DiscordServerError)
-"""What goes wrong with a network or a server, and may be right the next time."""
 
 _PATIENCE = 5
 
@@ -31,25 +29,32 @@ class Say(Protocol):
 
 
 class Answer:
-    """One answer: what is added appears by itself, a while later.
+    """One answer: what is added appears by itself, a while later, from `start` on.
 
     Args:
         say: sends a message.
         heading: what the first message begins with.
+        failed: called where it can't be shown any more; `finish` then says why.
 
     Attributes:
         begun: whether anything was added.
-        task: ends with the answer; fails where it can't be shown any more.
     """
 
-    def __init__(self, say: Say, heading: str = "") -> None:
+    def __init__(self, say: Say, heading: str = "", *, failed: Callable[[], None]) -> None:
         self._say = say
         self._text = heading
-        self.begun = False
+        self._failed = failed
         self._shown: list[tuple[Message, str]] = []
         self._changed = asyncio.Event()
         self._ended = asyncio.Event()
-        self.task = asyncio.create_task(self._run())
+        self._task: asyncio.Task[None] | None = None
+        self.begun = False
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin to show it: before, it only takes words. Return the task that does."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(self._over)
+        return self._task
 
     def add(self, text: str) -> None:
         """Take the next words."""
@@ -65,11 +70,12 @@ class Answer:
             OSError: nor can Discord be reached.
         """
         self._ended.set()
-        if self.begun:
-            self._changed.set()
-            await self.task
-        else:
-            self.task.cancel()
+        self._changed.set()
+        await (self._task or self.start())
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._failed()
 
     async def _run(self) -> None:
         failures = 0
@@ -100,6 +106,8 @@ class Answer:
 
     async def _show(self) -> None:
         """Bring what stands there up to date."""
+        if not self.begun:
+            return  # a heading alone says nothing
         pieces = (piece.content for piece in split(sayable(self._text)))
         contents = [content for content in pieces if content.strip()]
         for index, content in enumerate(contents):

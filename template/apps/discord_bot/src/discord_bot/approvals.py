@@ -18,7 +18,9 @@ from llmgine.contracts import (
 )
 from llmgine.errors import LlmgineError
 
-from discord_bot.answer import PASSING, Say
+from discord_bot.answer import Say
+from discord_bot.reports import TROUBLE, trouble
+from discord_bot.saying import escaped
 from discord_bot.splitting import sayable
 
 __all__ = ["Approvals"]
@@ -122,8 +124,8 @@ async def _close(waiting: _Waiting) -> None:
     try:
         content = f"{waiting.text}\n{waiting.outcome}"
         await waiting.message.edit(content=content, view=_buttons("", disabled=True))
-    except (discord.DiscordException, *PASSING) as error:
-        _log.warning("the buttons of a call can't be disabled: %s", error)
+    except TROUBLE as error:
+        _log.warning("the buttons of a call can't be disabled: %s", trouble(error))
 
 
 def _buttons(key: str, *, disabled: bool = False) -> View:
@@ -142,7 +144,7 @@ def _question(event: ToolApprovalRequestedEvent, asker: discord.abc.User) -> str
     if len(given) > _LONGEST // 2:
         more = len(given) - _LONGEST // 2
         given = f"{given[: _LONGEST // 2]}\n... and {more} characters more"
-    name = discord.utils.escape_markdown(event.call.name[:64])
+    name = escaped(event.call.name[:64])
     until = f"<t:{int(event.expires_at)}:R>"
     return f"{asker.mention}, may **{name}** run? ({until})\n```json\n{given}\n```"
 

@@ -11,12 +11,11 @@ import discord
 from llmgine.bootstrap import ApplicationBootstrap
 
 from discord_bot.access import allows
-from discord_bot.answer import PASSING
 from discord_bot.approvals import Approvals
 from discord_bot.commands import Commands
 from discord_bot.config import DiscordSettings
 from discord_bot.conversation import Conversation
-from discord_bot.reports import trouble
+from discord_bot.reports import TROUBLE, trouble
 from discord_bot.saying import in_channel, in_reply
 from discord_bot.turn import STOPPED, Question
 
@@ -74,7 +73,7 @@ class Bot(discord.Client):
         """Tell Discord which slash commands there are."""
         try:
             await self._tree.sync()
-        except (discord.DiscordException, *PASSING) as error:
+        except TROUBLE as error:
             _log.warning("the slash commands can't be offered: %s", trouble(error))
 
     async def on_connect(self) -> None:
@@ -101,7 +100,7 @@ class Bot(discord.Client):
             return
         try:
             await self._take(message)
-        except (discord.DiscordException, *PASSING) as error:
+        except TROUBLE as error:
             _log.warning("%s", trouble(error))
 
     async def on_interaction(self, interaction: discord.Interaction[discord.Client]) -> None:
@@ -110,7 +109,7 @@ class Bot(discord.Client):
             return
         try:
             await self._approvals.pressed(interaction)
-        except (discord.DiscordException, *PASSING) as error:
+        except TROUBLE as error:
             _log.warning("%s", trouble(error))
 
     # -- Questions

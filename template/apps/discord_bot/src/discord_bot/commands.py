@@ -8,10 +8,9 @@ from typing import Protocol
 import discord
 from discord import app_commands
 
-from discord_bot.answer import PASSING
 from discord_bot.conversation import Conversation
-from discord_bot.reports import trouble
-from discord_bot.saying import to_command
+from discord_bot.reports import TROUBLE, trouble
+from discord_bot.saying import escaped, to_command
 from discord_bot.splitting import LIMIT, sayable
 from discord_bot.turn import Question
 
@@ -76,7 +75,7 @@ class Commands(app_commands.CommandTree[discord.Client]):
     ) -> None:
         """Tell the trouble with Discord in a line; what else fails is a bug."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
-        if isinstance(cause, discord.HTTPException | PASSING):
+        if isinstance(cause, TROUBLE):
             _log.warning("%s", trouble(cause))
         else:
             await super().on_error(interaction, error)
@@ -128,4 +127,4 @@ def _place(interaction: _Interaction) -> int:
 def _quoted(question: str) -> str:
     line = " ".join(sayable(question).split())
     short = line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}..."
-    return discord.utils.escape_markdown(short)
+    return escaped(short)

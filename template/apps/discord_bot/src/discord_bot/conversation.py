@@ -7,14 +7,12 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-import discord
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
 from llmgine.contracts import ToolApprovalResolvedEvent
 
-from discord_bot.answer import PASSING
 from discord_bot.approvals import Approvals
-from discord_bot.reports import trouble
+from discord_bot.reports import TROUBLE, trouble
 from discord_bot.trace import Trace
 from discord_bot.turn import STOPPED, Question, Turns
 
@@ -114,12 +112,12 @@ class Conversation:
         self.trace.begin()
         try:
             await turns.run(question)
-        except (discord.DiscordException, *PASSING) as error:
+        except TROUBLE as error:
             _log.warning("session %s: %s", self._session_id, trouble(error))
 
     async def _turn_away(self) -> None:
         while not self._questions.empty():
-            with suppress(discord.DiscordException, *PASSING):  # it is no time to try again
+            with suppress(*TROUBLE):  # it is no time to try again
                 await self._questions.get_nowait().say(STOPPED)
 
 

@@ -1,4 +1,4 @@
-"""What the person who runs the bot is told: a line for each trouble, on standard error."""
+"""What can go wrong with Discord, and how whoever runs the bot is told: in a line each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ import aiohttp
 import discord
 from llmgine.observability.redaction import redact_text
 
-__all__ = ["lines_on_stderr", "trouble"]
+__all__ = ["PASSING", "TROUBLE", "lines_on_stderr", "trouble"]
+
+PASSING = (OSError, aiohttp.ClientError, discord.DiscordServerError)
+"""What goes wrong with a network or a server, and may be right the next time."""
+
+TROUBLE = (OSError, aiohttp.ClientError, discord.DiscordException)
+"""Whatever goes wrong between the bot and Discord, for good perhaps."""
 
 _CHANNEL = re.compile(r"/channels/(\d+)")
 _LOGGERS = ("discord", "discord_bot")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import discord
 from discord.ui import View
 
 from discord_bot.answer import Say
 
-__all__ = ["in_channel", "in_reply", "to_command"]
+__all__ = ["escaped", "in_channel", "in_reply", "to_command"]
 
 # Whoever makes the model say an address can't make Discord fetch it for a preview.
 
@@ -44,3 +46,8 @@ def to_command(interaction: discord.Interaction[discord.Client]) -> Say:
         return await followup.send(text, view=view, wait=True, suppress_embeds=True)
 
     return say
+
+
+def escaped(text: str) -> str:
+    """Return the text so that Discord shows it as it is, without markup."""
+    return re.sub(r"([\\*_~`|<>#\[\]()-])", r"\\\1", text)

@@ -21,9 +21,9 @@ from llmgine.contracts import (
 )
 from llmgine.errors import ProviderError
 
-from discord_bot.answer import PASSING, Answer, Say
+from discord_bot.answer import Answer, Say
 from discord_bot.approvals import Approvals
-from discord_bot.reports import trouble
+from discord_bot.reports import TROUBLE, trouble
 
 __all__ = ["STOPPED", "Question", "Turns"]
 
@@ -90,7 +90,8 @@ class Turns:
         """
         self._question, self._written, self._goes_on = question, False, False
         self._turn = asyncio.create_task(self._session.execute(RunTurn(text=question.text)))
-        self._begin(question, question.heading)
+        self._answer = self._new_answer(question, question.heading)
+        self._answer.start()
         cancelled: asyncio.CancelledError | None = None
         try:
             await asyncio.wait({self._turn})
@@ -101,23 +102,17 @@ class Turns:
         await self._session.publish_and_wait(_AllHeardEvent())
         async with self._speaking:
             self._question = None
-            await self._finish()
+            await self._answer.finish()
             if note := STOPPED if cancelled else self._note(self._turn):
                 await question.say(note)
         if cancelled is not None:
             raise cancelled
 
-    def _begin(self, question: Question, heading: str = "") -> None:
-        self._answer = Answer(question.say, heading)
-        self._answer.task.add_done_callback(self._answered)
+    def _new_answer(self, question: Question, heading: str = "") -> Answer:
+        return Answer(question.say, heading, failed=self._cancel)
 
-    async def _finish(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            await answer.finish()
-
-    def _answered(self, task: asyncio.Task[None]) -> None:
-        if self._turn is not None and not task.cancelled() and task.exception() is not None:
+    def _cancel(self) -> None:
+        if self._turn is not None:
             self._turn.cancel()  # what nobody can see needn't be worked out
 
     def _show(self, event: LLMChunkEvent) -> None:
@@ -139,12 +134,15 @@ class Turns:
                 question = self._question
                 if question is None:
                     return  # the turn is over
-                await self._finish()
+                # What is said meanwhile will stand in messages of its own, below the buttons.
+                before, self._answer = self._answer, self._new_answer(question)
+                if before is not None:
+                    await before.finish()
                 try:
                     await self._approvals.ask(self._session, event, question.asker, question.say)
                 finally:
-                    self._begin(question)  # in a message of its own, below the buttons
-        except (discord.DiscordException, *PASSING) as error:
+                    self._answer.start()
+        except TROUBLE as error:
             _log.warning("%s", trouble(error))
             reason = "nobody could be asked"
             command = ResolveToolApproval(call_id=event.call.id, approved=False, reason=reason)

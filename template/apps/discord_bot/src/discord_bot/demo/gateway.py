@@ -17,6 +17,7 @@ BAD_TOKEN, NO_INTENT = 4004, 4014
 _DISPATCH, _HEARTBEAT, _IDENTIFY, _RESUME, _INVALID, _HELLO, _ACK = 0, 1, 2, 6, 9, 10, 11
 _MESSAGE_CONTENT = 1 << 15
 _INTERVAL = 41_250
+_RESTART = 1012
 
 
 class Gateway:
@@ -78,11 +79,11 @@ class Gateway:
         if self._socket is not None:
             await self._socket.send_json(message)
 
-    async def drop(self) -> None:
-        """Break the connection off."""
+    async def drop(self, code: int = _RESTART) -> None:
+        """Break the connection off, for one of Discord's reasons."""
         socket, self._socket = self._socket, None
         if socket is not None:
-            await socket.close(code=1012)
+            await socket.close(code=code)
 
     async def _hear(self, socket: web.WebSocketResponse, message: Payload) -> None:
         operation, data = message.get("op"), as_payload(message.get("d"))
