@@ -10,8 +10,10 @@ from typing import Any, Protocol
 from urllib.request import urlopen
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from tests import pictures
 from tests.page_browser import PATIENCE, Visit, browsing, visiting
 from tests.page_server import Proxy, Server, serving
 
@@ -46,6 +48,13 @@ _FOREIGN = """() => {
   return [...document.querySelectorAll(".message *, .call *, .row *, .session *")]
     .filter((it) => kinds.includes(it.tagName.toUpperCase()) || acts(it))
     .map((it) => it.outerHTML);
+}"""
+_TOUCH = """() => {
+  for (const it of document.querySelectorAll(".message *, .call *, .row *, .session *")) {
+    for (const type of ["mouseover", "mouseenter", "mousedown", "focus"]) {
+      it.dispatchEvent(new MouseEvent(type, { bubbles: true }));
+    }
+  }
 }"""
 SAFE = {"http:", "https:", "mailto:"}
 
@@ -372,6 +381,25 @@ def test_a_server_that_ends_and_comes_back(go: Go, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
+def test_a_turn_whose_beginning_is_forgotten_is_whole_at_its_end(go: Go, tmp_path: Path) -> None:
+    with serving(tmp_path, api__events_kept="20") as server:
+        visit = go(server.url)
+        page = visit.page
+        visit.say("long")
+        expect(page.get_by_role("article", name="Assistant")).to_contain_text("word60")
+        page.reload()
+        expect(page.get_by_text("Working…")).to_be_visible()
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        expect(page.locator(".message.user")).to_have_text("long")
+        visit.settled()
+        answer = page.get_by_role("article", name="Assistant")
+        expect(answer).to_contain_text("word0 word1")
+        expect(answer).to_contain_text("word399 end.")
+        expect(page.get_by_text("Working…")).to_have_count(0)
+        visit.leave()
+
+
+@pytest.mark.heavy
 def test_a_conversation_that_is_gone_is_said_to_be(go: Go) -> None:
     visit = go(path="/?session=0123456789abcdef0123456789abcdef")
     visit.expect("404")
@@ -531,8 +559,7 @@ def harmless(page: Page) -> None:
     assert set(addresses) <= SAFE
     for link in page.locator("#messages a").all():
         assert "noopener" in (link.get_attribute("rel") or "")
-    for each in page.locator("#messages a, .call summary, .row summary, .session").all():
-        each.hover()
+    page.evaluate(_TOUCH)
 
 
 @pytest.mark.heavy
@@ -555,11 +582,10 @@ def test_no_text_becomes_more_than_text(go: Go) -> None:
     evil = json.dumps({PAYLOADS["image"]: PAYLOADS["script"]})
     visit.ask(f"call:{PAYLOADS['image']}|{evil}")
     visit.ask("call:calculate|{'<img src=x onerror=canary=1>")
-    page.locator(".call summary").first.click()
-    for each in page.locator(".row summary").all():
-        each.click()
+    page.evaluate("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
+    expect(page.locator(".row pre").first).to_contain_text("{")
     harmless(page)
-    visit.page.reload()
+    page.reload()
     page.locator(".turn-end").first.wait_for()
     visit.settled()
     harmless(page)
@@ -580,3 +606,20 @@ def test_a_text_without_end_is_shown_as_far_as_it_is_seen(go: Go) -> None:
     expect(page.locator("pre code")).to_have_text(f"{'x' * 5000}\n\n{'y' * 200}\n")
     # What is too much for the parser stays as it is.
     expect(page.locator(".section").last).to_contain_text("[" * 20_000)
+
+
+@pytest.mark.heavy
+def test_pictures_are_taken_and_small(browser: Browser, tmp_path: Path) -> None:
+    taken = {each.name: each for each in pictures.take(browser, tmp_path)}
+    assert set(taken) == {each.name for each in pictures.HERE.iterdir()}
+    for name, place in taken.items():
+        kept = [pictures.HERE / name]
+        kept += [pictures.IN_PROJECTS / name] if name in pictures.SHIPPED else []
+        for each in [place, *kept]:
+            assert each.stat().st_size < 150_000
+            with Image.open(each) as image:
+                assert image.width >= 390
+                # Something is to be seen: no colour has it all.
+                assert (
+                    max(count for count, _ in image.getcolors() or []) < image.width * image.height
+                )

@@ -15,6 +15,8 @@ import { Timeline } from "./timeline.js";
 
 const STATES = { connecting: "Connecting…", live: "Connected", reconnecting: "Reconnecting…", closed: "" };
 
+const REPLAY = 1000;
+
 const composer = /** @type {HTMLTextAreaElement} */ (byId("composer-text"));
 const send = /** @type {HTMLButtonElement} */ (byId("send"));
 const stop = /** @type {HTMLButtonElement} */ (byId("stop"));
@@ -23,13 +25,14 @@ const root = byId("messages-content");
 const api = new Api(askForKey);
 const sessions = new SessionList(byId("session-list"), byId("session-note"), api, (id) => open(id));
 const timeline = new Timeline(byId("timeline-list"), byId("timeline-empty"));
-const conversation = new Conversation(root, { api, decide, again: (text) => void ask(text) }, { ended, waits, changed });
+const conversation = new Conversation(root, { api, decide, again: (text) => void ask(text) }, { ended, waits, changed, incomplete: () => void reload() });
 const toEnd = followEnd(byId("messages"), root, byId("to-end"));
 
 /** @type {EventStream | null} */
 let stream = null;
 let current = "";
 let loading = false;
+let replayed = 0; // until when events are taken for old ones, which were kept
 
 /** @param {string} suffix */
 const path = (suffix = "") => `sessions/${encodeURIComponent(current)}${suffix}`;
@@ -70,6 +73,7 @@ function watch(id, load) {
       connection(state);
       if (state === "live" && load) {
         load = false;
+        replayed = performance.now() + REPLAY;
         void reload();
       }
     },
@@ -210,8 +214,10 @@ async function remove() {
 /**
  * @param {string} answer
  * @param {string} status
+ * @param {boolean} own
  */
-function ended(answer, status) {
+function ended(answer, status, own) {
+  if (!own && performance.now() < replayed) return;
   const words = { ok: `Answer: ${answer}`, cancelled: "Stopped.", error: "There is no answer: the turn failed." };
   announce(words[/** @type {keyof typeof words} */ (status)] ?? "");
   void refresh();

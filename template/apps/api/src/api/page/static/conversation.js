@@ -7,7 +7,16 @@ import { el } from "./dom.js";
 import { seconds, textOf } from "./format.js";
 import { TurnView } from "./turn.js";
 
-/** @typedef {{view: TurnView, id: string, started: number, saved: number, ended: boolean}} LiveTurn */
+/**
+ * @typedef {object} LiveTurn
+ * @property {TurnView} view
+ * @property {string} id
+ * @property {number} started
+ * @property {number} saved how long the history was when the turn was first in it
+ * @property {boolean} ended
+ * @property {boolean} own whether it was asked for on this page
+ * @property {boolean} headless whether its beginning is not known
+ */
 
 const TURN = "RunTurn";
 
@@ -24,7 +33,8 @@ export class Conversation {
   /**
    * @param {HTMLElement} root
    * @param {import("./turn.js").Surroundings} page
-   * @param {{ended: (answer: string, status: string) => void, waits: (name: string) => void, changed: () => void}} tell
+   * @param {{ended: (answer: string, status: string, own: boolean) => void, waits: (name: string) => void,
+   *   changed: () => void, incomplete: () => void}} tell
    */
   constructor(root, page, tell) {
     this.page = page;
@@ -67,7 +77,7 @@ export class Conversation {
    * A turn runs whose beginning is no longer known.
    */
   goOn() {
-    if (this.running === null) this.#begin("", "", Date.now() / 1000);
+    if (this.running === null) this.#begin("", "", 0).headless = true;
   }
 
   /**
@@ -76,7 +86,9 @@ export class Conversation {
    * @returns {LiveTurn}
    */
   expect(text) {
-    return this.#begin(text, "", Date.now() / 1000);
+    const turn = this.#begin(text, "", 0);
+    turn.own = true;
+    return turn;
   }
 
   /**
@@ -104,9 +116,10 @@ export class Conversation {
    * @param {{call_id: string, name: string, arguments: string, expires_at: number}[]} approvals
    */
   remind(approvals) {
-    const view = this.running?.view;
+    if (!this.running?.headless) return;
+    const { view } = this.running;
     for (const { call_id: id, name, arguments: text, expires_at: expires } of approvals) {
-      view?.ask({ id, name, arguments: text }, expires);
+      view.ask({ id, name, arguments: text }, expires);
     }
   }
 
@@ -127,6 +140,7 @@ export class Conversation {
 
   /** @param {any} event */
   #started(event) {
+    this.#turns.filter((each) => each.headless).forEach((each) => this.rejected(each));
     const { id } = event.command;
     const text = textOf(event.command.text);
     const known = this.#turns.find((each) => each.id === id || (each.id === "" && each.view.text === text));
@@ -140,9 +154,13 @@ export class Conversation {
     const turn = this.running;
     if (turn === null) return;
     turn.ended = true;
+    if (turn.headless) {
+      this.rejected(turn);
+      return this.tell.incomplete();
+    }
     turn.view.end(event, turn.started ? seconds(event.timestamp) - turn.started : null);
     this.tell.changed();
-    this.tell.ended(turn.view.answer, event.status);
+    this.tell.ended(turn.view.answer, event.status, turn.own);
   }
 
   /** @param {number} length */
@@ -164,7 +182,7 @@ export class Conversation {
    * @param {number} started
    */
   #begin(text, id, started) {
-    const turn = { view: new TurnView(this.page, text), id, started, saved: 0, ended: false };
+    const turn = { view: new TurnView(this.page, text), id, started, saved: 0, ended: false, own: false, headless: false };
     turn.view.begin();
     this.#turns.push(turn);
     this.#live.append(turn.view.element);

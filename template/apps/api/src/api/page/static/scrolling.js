@@ -13,13 +13,16 @@ const NEAR = 80;
  */
 export function followEnd(place, content, button) {
   let following = true;
+  let last = 0;
   const toEnd = () => {
     following = true;
     place.scrollTop = place.scrollHeight;
   };
   const look = () => {
     const away = place.scrollHeight - place.scrollTop - place.clientHeight;
-    following = away < NEAR;
+    // What grows faster than it is followed isn't somebody who looks elsewhere: that one goes up.
+    following = away < NEAR || (following && place.scrollTop >= last);
+    last = place.scrollTop;
     button.hidden = following;
   };
   place.addEventListener("scroll", look, { passive: true });

@@ -139,7 +139,7 @@ export class Timeline {
     this.#mark(row, mark);
     part(row, "took").textContent = duration(took);
     const error = event.result?.error ?? event.error;
-    if (error?.type) this.#detail(row, `${error.type}: ${error.message}`);
+    if (error?.type) this.#detail(row, failure(error));
     this.#scale(row);
   }
 
@@ -305,6 +305,11 @@ function part(row, name) {
   return /** @type {HTMLElement} */ (row.item.querySelector(`summary .${name}`));
 }
 
+/** @param {{type: string, message: string}} error */
+function failure({ type, message }) {
+  return `${type.split(".").at(-1)}: ${message}`;
+}
+
 /**
  * What an event says in a few words.
  * @param {any} event
@@ -312,7 +317,7 @@ function part(row, name) {
  */
 function told(event) {
   if (typeof event.length === "number") return `${count(event.length)} messages`;
-  if (event.error?.type) return `${event.error.type}: ${event.error.message}`;
+  if (event.error?.type) return failure(event.error);
   if (typeof event.text === "string") return event.text;
   if (typeof event.value === "number") return `${event.name} ${event.value} ${event.unit}`;
   if (typeof event.approved === "boolean") return event.approved ? "approved" : `denied ${event.reason}`;
