@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import fastapi.routing
 import httpx2
 import pytest
+from api.serving import WebServer
 from api.sessions import Sessions
 from api.sessions.log import Entry, EventLog
 from fastapi import FastAPI
@@ -274,6 +276,18 @@ async def test_a_deleted_session_ends_its_streams(start_server: Start) -> None:
         kinds = [kind for _, kind, _ in await stream.rest()]
         assert kinds[-2:] == ["TurnEnded", "SessionEndEvent"]
         assert (await client.http.get(f"{client.path}/events")).status_code == 404
+
+
+async def test_the_end_of_the_server_ends_streams(start_web: Start) -> None:
+    program = WebServer(await start_web())
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        running = asyncio.create_task(program.serve([place]))
+        await program.listening.wait()
+        url = f"http://127.0.0.1:{place.getsockname()[1]}"
+        async with using(url) as client, client.watch() as stream:
+            program.end()
+            assert await stream.rest() == []
+            await running
 
 
 async def test_a_reader_that_does_not_read_costs_nothing_and_is_told(

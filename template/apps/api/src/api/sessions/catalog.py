@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from api.sessions.texts import title
 __all__ = ["Catalog"]
 
 _PLACE = TypeAdapter(tuple[float, str])
+_FIRST = math.inf, ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,26 +70,25 @@ class Catalog:
         Raises:
             Problem: `after` is no such thing.
         """
-        start = None if after is None else _place(after)
-        listed = await self._listed(limit + 1, start)
-        known = self._sessions.known.items()
-        places = [(each.updated_at, name) for name, each in listed.items()]
-        places += [(each.updated_at, name) for name, each in known if name not in listed]
-        left = sorted((each for each in places if start is None or each < start), reverse=True)
+        start = _FIRST if after is None else _place(after)
+        listed = await self._listed(limit + 1, None if after is None else start)
+        known = self._sessions.known
+        places = [(each.updated_at, name) for name, each in {**known, **listed}.items()]
+        left = sorted((each for each in places if each < start), reverse=True)
         shown: list[Session] = []
         for _, name in left[:limit]:
             stored = listed.get(name) or await self._stored(name)
             # One that holds messages by now has its place among those that the store lists.
-            if _can_be_named(name) and (name in listed or name in self._sessions.known):
+            if _can_be_named(name) and (name in listed or self._is_noted(name)):
                 shown.append(self._shown(name, stored))
         more = len(left) > limit
         return SessionList(sessions=shown, next=_cursor(left[limit - 1]) if more else None)
 
     def _is_known(self, session_id: str) -> bool:
-        sessions = self._sessions
-        return sessions.live(session_id) is not None or (
-            session_id in sessions.known and not sessions.is_going(session_id)
-        )
+        return self._sessions.live(session_id) is not None or self._is_noted(session_id)
+
+    def _is_noted(self, session_id: str) -> bool:
+        return session_id in self._sessions.known and not self._sessions.is_going(session_id)
 
     async def _listed(
         self, limit: int, start: tuple[float, str] | None

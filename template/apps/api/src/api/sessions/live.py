@@ -86,7 +86,7 @@ class LiveSession:
         self._timer: asyncio.TimerHandle | None = None
         self._session = BusSession(session_id, bus=bus)
         self._leave = asyncio.Event()
-        self._ending: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # In an empty context: what its first user is about isn't what the session is about.
         self.task = asyncio.create_task(self._live(), context=Context())
@@ -132,14 +132,16 @@ class LiveSession:
             Problem: another one runs.
         """
         if self.turn is not None:
-            text = f"turn {self.turn.id} runs in this session: wait for its end, or stop it"
-            raise Problem(status=_CONFLICT, message=text, code="turn_running")
+            why = f"turn {self.turn.id} runs in this session: wait for its end, or stop it"
+            raise Problem(status=_CONFLICT, message=why, code="turn_running")
         command = RunTurn(text=text, session_id=self.id)
         self.log.begin_turn()
         work = asyncio.create_task(self._session.execute(command))
         self.turn = Turn(id=command.id, text=text, work=work)
         self.hold()
-        self._ending = asyncio.create_task(self._end(self.turn))
+        ending = asyncio.create_task(self._end(self.turn))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
         return command.id
 
     def stop_turn(self) -> Turn | None:
@@ -187,9 +189,9 @@ class LiveSession:
 
     async def _finish(self) -> None:
         self.stop_turn()
-        if self._ending is not None:
-            # One that ignores this is cut off when the session closes.
-            await asyncio.wait((self._ending,), timeout=_GRACE)
+        if self._endings:
+            # A turn that ignores this is cut off when the session closes.
+            await asyncio.wait(tuple(self._endings), timeout=_GRACE)
 
     def _let_go(self) -> None:
         if self.approvals:  # of work that isn't a turn of ours

@@ -43,7 +43,8 @@ class Sessions:
     """The open sessions of a web application: opened when used, let go when nobody uses them.
 
     Conversations are the context store's. Only what that can't tell is known here: sessions
-    without a message, and all since the start where the store doesn't list any.
+    without a message, and all since the start where the store doesn't list any. Turns and events
+    are this process's own: more than one process needs whoever sends each session to one of them.
 
     Args:
         app: the application; started before this, and stopped after it.
