@@ -6,11 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from applying import abort, aborted, finish
 from drift import as_json, as_markdown, as_text, drift, is_behind, problems
-from merging import Change
 from project import Project, SpineError
-from updating import Update, update
 
 DESCRIPTION = "Look at what the project changed in its spine, and bring later versions in."
 STATUSES = """\
@@ -67,53 +64,15 @@ def _say(*lines: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
-
-
-def _told(change: Change) -> str:
-    detail = f": {change.detail}" if change.detail else ""
-    return f"  {change.outcome:<10}  {change.path}{detail}"
-
-
 def _update(project: Project, arguments: argparse.Namespace) -> int:
+    # Each command loads what it needs, and before it starts: an update writes these files anew.
+    from telling import told
+    from updating import update
+
     to, dry_run = arguments.to, arguments.dry_run
     done = update(project, to=to, data=dict(arguments.data), dry_run=dry_run)
-    if done.outcome is None:
-        _say(f"Nothing to do: the project has {done.new}.")
-        return 0
-    changes = done.outcome.changes
-    counts = ", ".join(
-        f"{sum(change.outcome == outcome for change in changes)} {outcome}"
-        for outcome in ("landed", "conflicted", "skipped")
-    )
-    _say(f"llmgine {done.old} -> {done.new}: {_files(len(changes))}: {counts}")
-    plain = [change for change in changes if change.outcome == "landed" and not change.yours]
-    _say(*(_told(change) for change in changes if change not in plain))
-    if plain:
-        _say(f"  landed      {_files(len(plain))} that you had not changed")
-    _say(*(f"  brings      {fix.id}: {fix.title}" for fix in done.fixes))
-    _say(*_next_steps(project, done, dry_run=dry_run))
-    return 1 if done.outcome.conflicts else 0
-
-
-def _next_steps(project: Project, done: Update, *, dry_run: bool) -> list[str]:
-    """What to do after an update."""
-    outcome = done.outcome
-    if dry_run or outcome is None:
-        return ["A dry run: nothing has changed."]
-    if outcome.conflicts:
-        return [
-            "Resolve the conflicts (`git status` lists them), then `python tools/spine finish`;",
-            "or take all of it back with `python tools/spine abort`.",
-        ]
-    lock = ["Run `uv lock`, since dependencies may have changed."]
-    paths = [change.path for change in outcome.changes]
-    locks = any(path.endswith("pyproject.toml") for path in paths)
-    return [
-        *(lock if locks and (project.root / "uv.lock").exists() else []),
-        "Staged, not committed: look with `git diff --staged`, run your checks, and commit.",
-    ]
+    _say(*told(project, done, dry_run=dry_run))
+    return 1 if done.outcome and done.outcome.conflicts else 0
 
 
 def _status(project: Project, arguments: argparse.Namespace) -> int:
@@ -141,6 +100,23 @@ def _check(project: Project, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _finish(project: Project) -> int:
+    from applying import finish
+
+    state = finish(project)
+    _say(f"The project is made from {state.target} now: staged; run your checks, commit.")
+    return 0
+
+
+def _abort(project: Project) -> int:
+    from applying import abort, aborted
+
+    state = abort(project)
+    _say(f"The update to {state.target} is taken back: every file is as it was before.")
+    _say(f"What it took away lies in {aborted(project)} until the next time.")
+    return 0
+
+
 def _run(project: Project, arguments: argparse.Namespace) -> int:
     match arguments.command:
         case "status":
@@ -150,14 +126,9 @@ def _run(project: Project, arguments: argparse.Namespace) -> int:
         case "check":
             return _check(project, arguments)
         case "finish":
-            state = finish(project)
-            _say(f"The project is made from {state.target} now: staged; run your checks, commit.")
-            return 0
+            return _finish(project)
         case _:
-            state = abort(project)
-            _say(f"The update to {state.target} is taken back: every file is as it was before.")
-            _say(f"What it took away lies in {aborted(project)} until the next time.")
-            return 0
+            return _abort(project)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

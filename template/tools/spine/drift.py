@@ -1,6 +1,8 @@
 """What the project made of its spine, and what stands in the way of an update."""
 
+import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -96,19 +98,55 @@ def drift(project: Project, *, ask_source: bool) -> Drift:
         source = Source.of(answers)
         newest = source.newest(answers.version)
         behind = source.spine(newest) if newest and _later(newest, answers.version) else {}
-    with project.scratch(keep=False) as (git, folder):
-        files = sorted(_files(project, manifest, git, folder, behind), key=lambda file: file.path)
+    if _is_pristine(project, manifest):
+        files = list(_pristine(manifest, behind))
+    else:
+        with project.scratch(keep=False) as (git, folder):
+            files = list(_files(project, manifest, git, folder, behind))
     return Drift(
         version=answers.version,
         newest=newest,
         unfinished=project.state.exists(),
-        files=tuple(files),
+        files=tuple(sorted(files, key=lambda file: file.path)),
     )
 
 
 def _later(version: str, than: str) -> bool:
     one, other = order(version), order(than)
     return one is not None and (other is None or one > other)
+
+
+def _is_pristine(project: Project, manifest: Manifest) -> bool:
+    """Whether the spine lies there byte for byte: then git needn't be asked, which takes time."""
+    rooms = [f"{project.root}/{room}" for room in SPINE if (project.root / room).is_dir()]
+    start = len(f"{project.root}/")
+    found = {entry.path[start:]: entry for room in rooms for entry in _entries(room)}
+    return found.keys() == {*manifest.files, MANIFEST} and all(
+        not found[path].is_symlink() and _blob_id(found[path].path) == name
+        for path, name in manifest.files.items()
+    )
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder and in its folders, bytecode aside."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                yield entry
+            elif entry.name != "__pycache__":
+                yield from _entries(entry.path)
+
+
+def _blob_id(path: str) -> str:
+    """What git names a file of this content by."""
+    content = Path(path).read_bytes()
+    head = b"blob %d\0" % len(content)
+    return hashlib.sha1(head + content, usedforsecurity=False).hexdigest()
+
+
+def _pristine(manifest: Manifest, newer: dict[str, str] | None) -> Iterator[FileState]:
+    for path, name in manifest.files.items():
+        yield _with_behind(FileState(path=path, state="pristine"), newer, path, {name})
 
 
 def _present(project: Project, git: Git, folder: Path) -> str:

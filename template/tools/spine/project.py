@@ -10,7 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 __all__ = [
     "BYTECODE",
@@ -307,6 +306,9 @@ class Project:
             keep: whether the repository keeps what is written. Otherwise it goes with the folder,
                 and the repository stays as it is.
         """
+        # A spine that is as it was needs none, and this takes time to load.
+        from tempfile import TemporaryDirectory
+
         with TemporaryDirectory(prefix="llmgine-spine-") as name:
             folder = Path(name).resolve()
             own = folder / "objects"

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from project import Answers, Git, SpineError, run_uv
 
@@ -95,6 +94,8 @@ class Source:
 
     def spine(self, version: str) -> dict[str, str]:
         """The git blob id of every file that a version of the template has."""
+        from tempfile import TemporaryDirectory
+
         with TemporaryDirectory(prefix="llmgine-spine-") as name:
             clone = Path(name) / "template"
             git = Git(folder=self.folder)
