@@ -190,7 +190,7 @@ async def test_what_is_left_to_say_is_said(
 async def test_questions_wait_for_each_other_but_not_too_many(
     server: DiscordServer, connect: Connect
 ) -> None:
-    bot = await connect(["first " * 40, *[heard] * 5], delay=0.01)
+    bot = await connect(["first " * 60, *[heard] * 5], delay=0.01)
     channel = server.direct(server.ada)
     await server.say(server.ada, channel, "0")
     await server.until(server.said)
