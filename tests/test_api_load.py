@@ -25,14 +25,18 @@ PROVIDER = """
 from llmgine.providers.scripted import ScriptedProvider
 
 def echo(config):
-    said = lambda request: f"You said: {request.messages[-1].text}."
-    return ScriptedProvider([said] * 100_000, delay=0.02)
+    def said(request):
+        provider.requests.clear()  # which a double keeps, and a provider doesn't
+        return f"You said: {request.messages[-1].text}."
+
+    provider = ScriptedProvider([said] * 100_000, delay=0.02)
+    return provider
 """
 Hold: TypeAlias = Callable[[httpx2.AsyncClient, str], Awaitable[None]]
 
 AT_ONCE = 200
 ROUNDS = 2
-MOST_KEPT = 6 * 1024 * 1024  # of what all rounds together took: a page here and there
+MOST_KEPT = 6 * 1024 * 1024  # 15 KB of each conversation would be something that is kept
 
 
 async def events(answer: httpx2.Response) -> AsyncIterator[str]:
