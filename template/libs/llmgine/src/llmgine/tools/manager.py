@@ -28,7 +28,7 @@ from llmgine.settings import ToolSettings
 from llmgine.tools.approvals import Answer, Approvals
 from llmgine.tools.results import failure, success
 from llmgine.tools.running import Failed, Runner
-from llmgine.tools.tool import NeedsApproval, Shared, Tool, given, handed_out, made
+from llmgine.tools.tool import NeedsApproval, Shared, Tool, given, handed_out, made, shared
 
 __all__ = ["ToolManager", "build"]
 
@@ -168,7 +168,7 @@ class ToolManager:
         """
         if strict not in self._definitions:
             self._definitions[strict] = [
-                Shared(tool.definition(strict=strict)) for tool in self._tools.values()
+                shared(tool.definition(strict=strict)) for tool in self._tools.values()
             ]
         return handed_out(self._definitions[strict])
 

@@ -20,7 +20,7 @@ from llmgine.settings import ToolSettings
 from llmgine.tools.arguments import Arguments, GivenArguments
 from llmgine.tools.parameters import parameters_of
 
-__all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made"]
+__all__ = ["NeedsApproval", "Shared", "Tool", "given", "handed_out", "made", "shared"]
 
 NeedsApproval: TypeAlias = bool | Callable[[ToolCall], bool]
 
@@ -207,16 +207,17 @@ class _Definition(dict[str, Any]):
     __slots__ = ()
 
 
-class Shared(dict[str, Any]):
-    """A definition from which copies are made."""
-
-    def __init__(self, definition: ToolDefinition) -> None:
-        inner = _Uncopied(definition["function"])
-        inner.packed = marshal.dumps(dict(inner))
-        super().__init__(type="function", function=inner)
+Shared: TypeAlias = dict[str, Any]
 
 
-_copy: Callable[[Mapping[str, Any]], Any] = _Definition
+def shared(definition: ToolDefinition) -> Shared:
+    """Return a definition from which copies are made: a plain dict, whose copy takes least."""
+    inner = _Uncopied(definition["function"])
+    inner.packed = marshal.dumps(dict(inner))
+    return {"type": "function", "function": inner}
+
+
+_copy: Callable[[Shared], Any] = _Definition
 
 
 def handed_out(definitions: Sequence[Shared]) -> list[ToolDefinition]:
