@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import copy_context
 from queue import SimpleQueue
 from threading import Thread
@@ -66,14 +65,15 @@ class WorkerThreads:
         Raises:
             BaseException: whatever the function raises, SystemExit included.
         """
-        result: Future[R] = Future()
+        results: list[R] = []
+        errors: list[BaseException] = []
         context = copy_context()
 
         def call() -> None:
             try:
-                result.set_result(context.run(function, argument))
+                results.append(context.run(function, argument))
             except BaseException as error:
-                result.set_exception(error)
+                errors.append(error)
 
         await self._places.acquire()
         job = _Job(call, asyncio.get_running_loop())
@@ -83,7 +83,9 @@ class WorkerThreads:
         except asyncio.CancelledError:
             self._abandon(job)
             raise
-        return result.result()
+        if errors:
+            raise errors.pop()  # its traceback holds this frame, which no longer holds it
+        return results[0]
 
     def close(self) -> None:
         """Let the idle threads end; busy ones end after their call."""
