@@ -255,6 +255,15 @@ def test_an_answer_is_stopped(go: Go) -> None:
 
 
 @pytest.mark.heavy
+def test_code_is_copied(go: Go) -> None:
+    visit = go(permissions=["clipboard-read", "clipboard-write"])
+    visit.ask("say:```py\nprint('<b>')\n```")
+    visit.page.get_by_role("button", name="Copy").click()
+    expect(visit.page.get_by_role("button", name="Copied")).to_be_visible()
+    assert visit.page.evaluate("navigator.clipboard.readText()") == "print('<b>')\n"
+
+
+@pytest.mark.heavy
 def test_thoughts_are_folded(go: Go) -> None:
     visit = go()
     visit.ask("think")
