@@ -234,8 +234,8 @@ def _at(project: Project, answers: str, source: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_the_answers_may_have_another_name(releases: Releases, tmp_path: Path) -> None:
-    named = ".copier-answers.llmgine.yml"
+@pytest.mark.parametrize("named", [".copier-answers.llmgine.yml", "config/llmgine/answers.yml"])
+def test_the_answers_may_have_another_name(releases: Releases, tmp_path: Path, named: str) -> None:
     project = Project.copied(
         releases.folder, tmp_path / "p", version="v0.1.0", answers_file=named, preset="spine"
     )

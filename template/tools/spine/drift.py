@@ -267,7 +267,7 @@ def _answers_problems(project: Project) -> list[str]:
         return [str(error)]
     if fingerprint(answers.text) == project.manifest().answers:
         return []
-    return [edited(answers.path.name)]
+    return [edited(answers.name)]
 
 
 def is_behind(project: Project) -> str | None:

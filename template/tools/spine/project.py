@@ -124,13 +124,15 @@ class Answers:
     """What the project was made from.
 
     Attributes:
-        path: the file with the answers.
+        root: the project's folder.
+        name: the file with the answers, as seen from there.
         text: its content.
         source: where the template lies.
         version: the template's version, as git describes it.
     """
 
-    path: Path
+    root: Path
+    name: str
     text: str
     source: str
     version: str
@@ -146,7 +148,7 @@ class Manifest:
 
     Attributes:
         version: the spine's own version.
-        answers_file: the name of the file with the answers.
+        answers_file: the file with the answers, as seen from the project.
         answers: the fingerprint of that file.
         files: the git blob id of every file of the spine.
     """
@@ -263,18 +265,19 @@ class Project:
         Raises:
             SpineError: there are none, or they don't name a template.
         """
-        path = self.root / self.manifest().answers_file
-        restore = f"restore it with `git checkout HEAD -- {path.name}`"
+        name = self.manifest().answers_file
+        path = self.root / name
+        restore = f"restore it with `git checkout HEAD -- {name}`"
         if not path.is_file():
-            raise SpineError(f"{path.name} is missing: {restore}")
+            raise SpineError(f"{name} is missing: {restore}")
         try:
             text = path.read_text("utf-8")
             source, version = _scalar(text, "_src_path"), _scalar(text, "_commit")
         except ValueError as error:
-            raise SpineError(f"{path.name} is damaged ({error}): {restore}") from None
+            raise SpineError(f"{name} is damaged ({error}): {restore}") from None
         if not source or not version:
-            raise SpineError(f"{path.name} doesn't name a template and its version: {restore}")
-        return Answers(path=path, text=text, source=source, version=version)
+            raise SpineError(f"{name} doesn't name a template and its version: {restore}")
+        return Answers(root=self.root, name=name, text=text, source=source, version=version)
 
     def refuse_changes(self) -> None:
         """See that all of the project is committed, and that git looks at every file.

@@ -62,7 +62,7 @@ class Source:
     @classmethod
     def of(cls, answers: Answers) -> "Source":
         """The source that the answers name."""
-        return cls(address=_address(answers.source), folder=answers.path.parent)
+        return cls(address=_address(answers.source), folder=answers.root)
 
     def references(self, kinds: str = "tags|heads") -> list[str]:
         """The names of versions and branches.
@@ -125,9 +125,10 @@ class Source:
         places = [folder / str(at) for at in range(len(wanted))]
         for place in places:
             place.mkdir(parents=True)
-            (place / answers.path.name).write_text(answers.text, "utf-8", newline="\n")
+            (place / answers.name).parent.mkdir(parents=True, exist_ok=True)
+            (place / answers.name).write_text(answers.text, "utf-8", newline="\n")
         request = {
-            "answers_file": answers.path.name,
+            "answers_file": answers.name,
             "renders": [
                 {"folder": str(place), "version": version, "data": dict(data)}
                 for place, (version, data) in zip(places, wanted, strict=True)

@@ -57,13 +57,13 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
             answers, folder / "renders", [(answers.version, {}), (target, data)]
         )
         _refuse_another(project, answers.version, (old / MANIFEST).read_text("utf-8"))
-        _refuse_strangers(answers, (old / answers.path.name).read_text("utf-8"))
-        _refuse_unknown((new / answers.path.name).read_text("utf-8"), data)
+        _refuse_strangers(answers, (old / answers.name).read_text("utf-8"))
+        _refuse_unknown((new / answers.name).read_text("utf-8"), data)
         fixes = brought(old, new, Manifest.of((new / MANIFEST).read_text("utf-8")))
         ours = _subtree(project, head)
         trees = (tree_of(git, folder, old), ours, tree_of(git, folder, new))
         names = Names(ours=f"yours-since-{answers.version}", theirs=f"llmgine-{target}")
-        always = (answers.path.name, MANIFEST)
+        always = (answers.name, MANIFEST)
         outcome = merged(git, folder, trees, names, always)
         if not dry_run:
             baseline = {path: git.blob(f"{outcome.tree}:{path}") for path in always}
@@ -76,7 +76,7 @@ def _ready(project: Project, answers: Answers) -> str:
     if project.state.exists():
         raise SpineError(State.read(project).unfinished())
     if fingerprint(answers.text) != project.manifest().answers:
-        raise SpineError(edited(answers.path.name))
+        raise SpineError(edited(answers.name))
     head = project.git.run("rev-parse", "--verify", "--quiet", "HEAD")
     if head.returncode:
         raise SpineError("nothing is committed yet: commit all files, then try again")
@@ -127,7 +127,7 @@ def _refuse_strangers(answers: Answers, rendered: str) -> None:
     """An answers file is written anew, so a comment in it would be lost."""
     for line in answers.text.splitlines():
         if line.startswith("#") and line not in rendered.splitlines():
-            raise SpineError(f"{answers.path.name} has a comment that would be lost: {line!r}")
+            raise SpineError(f"{answers.name} has a comment that would be lost: {line!r}")
 
 
 def _refuse_unknown(rendered: str, data: Mapping[str, str]) -> None:
