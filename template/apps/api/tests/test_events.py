@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import fastapi.routing
@@ -323,6 +326,23 @@ async def some(log: EventLog) -> list[Entry]:
             coming.cancel()
             return found
         found.append(coming.result())
+
+
+async def test_the_example_of_the_readme_runs(server: str, environment: dict[str, str]) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    found = re.search(r"^```python\n(import json.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        found[1].replace("http://127.0.0.1:8000", server),
+        stdout=asyncio.subprocess.PIPE,
+        env=environment,
+    )
+    said, _ = await running.communicate()
+    assert running.returncode == 0
+    assert {b"CommandStartedEvent", b"LLMChunkEvent", b"TurnEnded"} <= set(said.splitlines())
+    assert b"408" in said
 
 
 async def test_secrets_do_not_go_out(start_web: Start, start_server: Start) -> None:
