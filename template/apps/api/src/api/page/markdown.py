@@ -62,7 +62,7 @@ def _parser(text: str) -> MarkdownIt:
     lines = text.splitlines()
     if len(lines) * max((line.count("|") for line in lines), default=0) <= _MOST_CELLS:
         parser.enable("table")
-    parser.validateLink = _is_harmless  # type: ignore[method-assign]
+    parser.validateLink = _is_harmless
     return parser
 
 
