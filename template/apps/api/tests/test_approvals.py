@@ -13,7 +13,14 @@ from api.sessions import Sessions
 from assistant.files import FileReader
 from fastapi import FastAPI
 from llmgine.bootstrap import ApplicationConfig
-from llmgine.contracts import ChatMessage, LLMRequest, Publisher, ToolCall
+from llmgine.contracts import (
+    ChatMessage,
+    LLMRequest,
+    Publisher,
+    ToolCall,
+    ToolDefinition,
+    ToolResult,
+)
 from llmgine.providers.scripted import ScriptedProvider
 from llmgine.settings import ToolSettings
 from llmgine.tools import ToolManager
@@ -144,6 +151,34 @@ async def test_a_turn_that_is_stopped_asks_no_more(start_asked: Start) -> None:
     assert (await asked.heard("TurnEnded"))["status"] == "cancelled"
     assert await asked.waiting() == []
     assert (await asked.answer(approved=True)).status_code == 404
+
+
+async def test_an_answer_that_comes_with_the_session_s_end_finds_nothing(
+    start_asked: Start,
+) -> None:
+    asked = await start_asked()
+    live = asked.sessions.live(asked.id)
+    assert live is not None
+    assert (await asked.client.delete(asked.path)).status_code == 204
+    assert not await live.resolve(CALL.id, approved=True, reason="")
+    assert (await asked.answer(approved=True)).status_code == 404
+
+
+async def test_tools_that_never_ask_have_nothing_to_answer(
+    start_web: Start, start_client: Start
+) -> None:
+    class Tools:
+        def get_tools(self, *, strict: bool = False) -> list[ToolDefinition]:
+            return []
+
+        async def execute_tool_call(self, call: ToolCall) -> ToolResult:
+            raise NotImplementedError
+
+    web = await start_web(tools=Tools())
+    client = await start_client(web)
+    asked = Asked(client, web, (await client.post("/sessions")).json()["id"])
+    async with asked.sessions.used(asked.id):
+        assert (await asked.answer(approved=True)).status_code == 404
 
 
 async def test_a_call_that_nobody_answers_runs_out(start_asked: Start) -> None:

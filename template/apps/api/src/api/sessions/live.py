@@ -16,7 +16,7 @@ from llmgine.contracts import (
     ToolApprovalResolvedEvent,
     tell,
 )
-from llmgine.errors import LlmgineError, NoHandlerError
+from llmgine.errors import LlmgineError, NoHandlerError, SessionClosedError
 
 from api.problems import Problem
 from api.sessions.log import EventLog
@@ -165,7 +165,7 @@ class LiveSession:
         command = ResolveToolApproval(call_id=call_id, approved=approved, reason=reason)
         try:
             found = await self._session.execute(command)
-        except NoHandlerError:  # tools whose calls wait for nobody
+        except (NoHandlerError, SessionClosedError):  # no tool's call waits here, or no more
             return False
         self.approvals.pop(call_id, None)
         return found
