@@ -38,11 +38,10 @@ class Failed:
     error: BaseException
 
 
-@dataclass(slots=True)
 class _Held:
     """A place that a running tool has."""
 
-    active: bool = True
+    active = True
 
 
 # What asyncio's manual offers to tasks of other makes, under "Extending".
@@ -296,10 +295,10 @@ class _Places:
 
     def leave(self, session_id: str | None) -> None:
         """Leave a place to the one who has waited longest."""
-        turn = next((each for each in self._turns.get(session_id, ()) if not each.done()), None)
-        if turn is not None:
-            turn.set_result(None)
-        elif self._taken[session_id] > 1:
-            self._taken[session_id] -= 1
-        else:
-            del self._taken[session_id]
+        for turn in self._turns.get(session_id, ()):
+            if not turn.done():
+                turn.set_result(None)
+                return
+        taken = self._taken.pop(session_id)
+        if taken > 1:
+            self._taken[session_id] = taken - 1
