@@ -35,6 +35,7 @@ from api.problems import Problem
 __all__ = ["conversation"]
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,", re.ASCII)
+_SHOWN = 40
 _SOUND = {"wav": "audio/wav", "mp3": "audio/mpeg"}
 
 
@@ -95,7 +96,7 @@ class _Reader:
         self._calls_at = f"{where}.tool_calls"
         for call in message.tool_calls or ():
             if call.id in self._waiting:
-                text = f"{self._calls_at}: two calls have the id {call.id!r}."
+                text = f"{self._calls_at}: two calls have the id {call.id[:_SHOWN]!r}."
                 raise Problem(message=text, param=self._calls_at)
             self._waiting[call.id] = call.function.name
 
@@ -104,7 +105,7 @@ class _Reader:
         if name is None:
             param = f"{where}.tool_call_id"
             text = (
-                f"{param}: {message.tool_call_id!r} is no call that waits for its result; "
+                f"{param}: {message.tool_call_id[:_SHOWN]!r} is no call that waits for its result; "
                 "results follow the assistant's message with the calls, one for each."
             )
             raise Problem(message=text, param=param)
@@ -119,7 +120,7 @@ class _Reader:
     def _check_answered(self) -> None:
         if self._waiting:
             missing = next(iter(self._waiting))
-            text = f"{self._calls_at}: no result of call {missing!r} follows as a tool's message."
+            text = f"{self._calls_at}: no result of call {missing[:_SHOWN]!r} follows as a tool's message."
             raise Problem(message=text, param=self._calls_at)
 
     def _said(self, message: AssistantMessage) -> Iterator[Part]:
@@ -199,7 +200,7 @@ def _document(part: FilePart, where: str) -> MediaPart:
 def _of_data_url(url: str, where: str) -> tuple[str, bytes]:
     found = _DATA_URL.match(url)
     if found is None:
-        text = f"{where}: expected http(s):// or data:<type>;base64,<data>, found {url[:40]!r}."
+        text = f"{where}: expected http(s):// or data:<type>;base64,<data>, found {url[:_SHOWN]!r}."
         raise Problem(message=text, param=where)
     return found[1], _decoded(url[found.end() :], where)
 

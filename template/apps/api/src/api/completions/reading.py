@@ -111,7 +111,7 @@ def _choice(asked: CompletionRequest) -> ToolChoice | None:
         return choice
     name = choice.function.name
     if all(tool.function.name != name for tool in tools):
-        raise _refusal("tool_choice", f"there is no tool {name!r} in `tools`")
+        raise _refusal("tool_choice", f"there is no tool {name[:100]!r} in `tools`")
     return NamedTool(name=name)
 
 
