@@ -255,6 +255,31 @@ def test_an_answer_is_stopped(go: Go) -> None:
 
 
 @pytest.mark.heavy
+def test_the_newest_is_followed_unless_somebody_looks_elsewhere(go: Go) -> None:
+    visit = go()
+    page = visit.page
+    messages = page.get_by_role("region", name="Messages")
+    button = page.get_by_role("button", name="Newest messages")
+    near = "(it) => it.scrollHeight - it.scrollTop - it.clientHeight < 80"
+    visit.ask("long")
+    visit.ask(f"say:{'One more. ' * 100}")
+    messages.evaluate("(it) => { it.scrollTop = 0; }")
+    expect(button).to_be_visible()
+    visit.say("long")
+    expect(page.get_by_role("article", name="Assistant").last).to_contain_text("word99")
+    expect(button).to_be_hidden()
+    assert page.wait_for_function(near, arg=messages.element_handle())
+    messages.hover()
+    page.mouse.wheel(0, -500)
+    expect(button).to_be_visible()
+    page.locator(".turn-end").nth(2).wait_for()
+    assert not messages.evaluate(near)
+    button.click()
+    expect(button).to_be_hidden()
+    assert messages.evaluate(near)
+
+
+@pytest.mark.heavy
 def test_code_is_copied(go: Go) -> None:
     visit = go(permissions=["clipboard-read", "clipboard-write"])
     visit.ask("say:```py\nprint('<b>')\n```")
