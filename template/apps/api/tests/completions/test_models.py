@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import httpx2
 import openai
 import pytest
-from llmgine.contracts import ChatMessage
+from llmgine.bus import MessageBus
+from llmgine.contracts import ChatMessage, CommandResultEvent
 from llmgine.providers.scripted import ScriptedProvider
 
 if TYPE_CHECKING:
     from conftest import Stage
 
+StartServer: TypeAlias = Callable[..., Awaitable[str]]
 StartClient: TypeAlias = Callable[..., Awaitable[httpx2.AsyncClient]]
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
 
@@ -54,6 +56,22 @@ async def test_the_system_prompt_of_the_settings(
     first, second = provider.requests
     assert first.messages == (ChatMessage.system("Be brief."), ChatMessage.user("Hi"))
     assert second.messages == (ChatMessage.system("Rhyme."), ChatMessage.user("Hi"))
+
+
+async def test_a_stream_that_takes_too_long_ends_with_an_error_and_the_model_s_work_too(
+    start_server: StartServer, bus: MessageBus
+) -> None:
+    results: list[CommandResultEvent] = []
+    bus.register_event_handler(CommandResultEvent, results.append, inline=True)
+    slow = ScriptedProvider(["one " * 1000], delay=0.05)
+    url = await start_server(provider=slow, api={"request_timeout": 0.5})
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        helper = client.chat.completions.stream(model="scripted", messages=HI)
+        with pytest.raises(openai.APIError, match="not done in"):
+            async with helper as stream:
+                await stream.until_done()
+    await bus.join()
+    assert [each.result.status for each in results] == ["cancelled"]
 
 
 async def test_the_documentation_knows_every_field(start_client: StartClient) -> None:

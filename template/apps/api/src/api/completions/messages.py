@@ -120,7 +120,8 @@ class _Reader:
     def _check_answered(self) -> None:
         if self._waiting:
             missing = next(iter(self._waiting))
-            text = f"{self._calls_at}: no result of call {missing[:_SHOWN]!r} follows as a tool's message."
+            what = f"no result of call {missing[:_SHOWN]!r} follows as a tool's message"
+            text = f"{self._calls_at}: {what}."
             raise Problem(message=text, param=self._calls_at)
 
     def _said(self, message: AssistantMessage) -> Iterator[Part]:
