@@ -14,7 +14,7 @@ from discord_bot.demo.server import DiscordServer
 from discord_bot.demo.state import Fault
 from discord_bot.demo.world import Person, Posted
 from llmgine.bus import MessageBus
-from llmgine.contracts import ChatMessage, LLMRequest, LLMResponse, SessionEndEvent
+from llmgine.contracts import ChatMessage, LLMChunkEvent, LLMRequest, LLMResponse, SessionEndEvent
 from llmgine.errors import RateLimitError
 from llmgine.providers.scripted import BrokenStream
 
@@ -125,6 +125,19 @@ async def test_an_answer_grows_by_edits_that_are_fewer_than_its_pieces(
     message = await answer(server, words)
     assert 3 < len(message.versions) < 100
     assert all(words.startswith(version) for version in message.versions)
+
+
+async def test_nothing_of_an_answer_is_lost_where_events_are_handled_slowly(
+    server: DiscordServer, connect: Connect, bus: MessageBus
+) -> None:
+    async def slow(event: LLMChunkEvent) -> None:
+        await asyncio.sleep(0.005)
+
+    text = " ".join(f"word{number}" for number in range(40))
+    await connect([text])
+    bus.register_event_handler(LLMChunkEvent, slow)
+    await server.say(server.ada, server.direct(server.ada), "Hi")
+    await answer(server, text)
 
 
 async def test_a_long_answer_is_several_messages(server: DiscordServer, connect: Connect) -> None:

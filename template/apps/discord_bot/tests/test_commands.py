@@ -123,7 +123,7 @@ async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None
         ToolCall(id=str(number), name="calculate", arguments='{"expression": "`1`"}')
         for number in range(150)
     ]
-    await connect([ChatMessage.assistant(*calls), "Done."])
+    bot = await connect([ChatMessage.assistant(*calls), "Done."])
     channel = server.direct(server.ada)
     await server.say(server.ada, channel, "Hi")
     await said(server, "Done.")
@@ -131,6 +131,11 @@ async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None
     (answer,) = await server.until(lambda: traced.answers)
     assert answer.content.count("```") == 2
     assert answer.content.endswith("...\n```")
+    conversation = bot.conversation(channel.id)
+    assert conversation is not None
+    *lines, last = conversation.trace.text().splitlines()
+    # A command, 150 tool calls, and two calls to the model.
+    assert (len(lines), last) == (100, "and 53 more")
 
 
 # -- Buttons

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 FENCE = "```"
 MARKS = [FENCE, "`", "\n", "\n\n", " ", "```py\n", "```c++\nint x;\n```", "~~~", "\r\n", ". "]
-SIGNS = ["e\u0301", "👩🏽‍🔬", "🇩🇪", "🇫🇷", "👍", "\u0627\u0651", "क्षि"]
+SIGNS = ["e\u0301", "👩🏽‍🔬", "🇩🇪", "🇫🇷", "👍", "\u0627\u0651", "क्षि", "\r\n"]
 texts = st.lists(
     st.one_of(
         st.sampled_from(MARKS + SIGNS),
