@@ -101,3 +101,8 @@ def test_paragraphs_lines_and_words_stay_whole() -> None:
     paragraph = "word " * 300
     assert [p.text for p in split(f"{paragraph}\n\n{paragraph}")] == [f"{paragraph}\n\n", paragraph]
     assert all(piece.text.endswith(" ") for piece in split("word " * 3000))
+
+
+def test_a_line_s_end_of_two_characters_is_not_cut() -> None:
+    first, second = split("x" * 95 + "\r\n" + "y" * 50, 100)
+    assert (first.text, second.text) == ("x" * 95, "\r\n" + "y" * 50)
