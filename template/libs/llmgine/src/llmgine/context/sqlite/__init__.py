@@ -48,7 +48,6 @@ _ROLES: tuple[Role, ...] = get_args(Role)
 _OF_SESSION = "FROM messages WHERE tenant = ? AND session = ?"
 _CLEAR = f"DELETE {_OF_SESSION}"
 _VERSION = f"SELECT coalesce(max(number), 0) {_OF_SESSION}"
-_INSERT = "INSERT INTO messages VALUES (?, ?, ?, CAST(? AS TEXT), ?)"
 _TAIL = f"SELECT number, CAST(body AS BLOB) {_OF_SESSION} AND number < ? ORDER BY number DESC"
 _FORK = f"INSERT INTO messages SELECT tenant, ?, number, body, ? {_OF_SESSION} AND number <= ?"
 # Goes from one session to the next by the key, and looks at the last message of each.
@@ -127,21 +126,21 @@ class SQLiteContextStore:
         fresh = [copied(message) for message in messages]
 
         def append(db: Connection) -> int:
-            bodies = [_body(message) for message in fresh]
             version = self._version(db, session_id)
             if expected_version is not None and expected_version != version:
                 raise VersionConflictError(session_id, version, expected_version)
             now = time.time()
             rows = [
-                (self._tenant, session_id, number, body, now)
-                for number, body in enumerate(bodies, version + 1)
+                (self._tenant, session_id, number, _body(message), now)
+                for number, message in enumerate(fresh, version + 1)
             ]
-            db.executemany(_INSERT, rows)
+            db.rows += rows
             db.versions[session_id] = version + len(rows)
             return version + len(rows)
 
         version = await self._writer.run(append)
-        await self._changed(session_id, version)
+        if self._publisher is not None:
+            await self._changed(session_id, version)
         return version
 
     async def get_context(self, session_id: str, *, last: int | None = None) -> list[ChatMessage]:

@@ -35,6 +35,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """What leads from each version of the schema to the next; released ones never change."""
 
+_INSERT = "INSERT INTO messages VALUES (?, ?, ?, CAST(? AS TEXT), ?)"
 # "llmg", by which a file of ours is told from other programs' databases.
 _APPLICATION_ID = 0x6C6C6D67
 _STATE = """
@@ -73,9 +74,10 @@ if sys.platform != "win32":
 
 
 class Connection(sqlite3.Connection):
-    """A connection that remembers how far the conversations are.
+    """A connection that remembers how far the conversations are, and puts rows in together.
 
     Attributes:
+        rows: those that go in before the next statement, and so before the end of the transaction.
         versions: the version of each session that was asked for or written to, for as long as
             nobody else has written to the file.
     """
@@ -83,8 +85,16 @@ class Connection(sqlite3.Connection):
     def __init__(self, path: Path, *, timeout: float) -> None:
         super().__init__(path, timeout=min(timeout, _LONGEST_WAIT), isolation_level=None)
         _open_files[id(self)] = os.path.realpath(path)
+        self.rows: list[tuple[str, str, int, bytes, float]] = []
         self.versions: dict[str, int] = {}
         self._seen = 0
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:  # noqa: ANN401 - sqlite3's
+        """Put in the rows that wait, and execute a statement."""
+        if self.rows:
+            self.executemany(_INSERT, self.rows)
+            self.rows = []  # those that fail stay, so that the transaction fails, too
+        return super().execute(sql, parameters)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -248,8 +258,8 @@ class Worker:
         self._ended = False
         self._db: Connection | None = None
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Do the work in a transaction; return its value once that is committed.
+    def run(self, work: Callable[[Connection], T]) -> asyncio.Future[T]:
+        """Do the work in a transaction; the future has its value once that is committed.
 
         Work that is cancelled before its turn isn't done.
 
@@ -258,8 +268,7 @@ class Worker:
         """
         job = _Job(work)
         self._submit(job)
-        value: T = await job.done
-        return value
+        return job.done
 
     def end(self) -> None:
         """Take no more jobs, and let the thread end after those it has."""
