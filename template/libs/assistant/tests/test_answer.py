@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from assistant import AnswerRequest, register
+from assistant import AnswerRequest, RunTurn, register
 from assistant.rounds import MAX_ROUNDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,13 +14,16 @@ from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (
     ChatMessage,
+    CommandResultEvent,
     LLMCallResultEvent,
     LLMChunk,
     LLMRequest,
     LLMResponse,
+    ResolveToolApproval,
     TextDelta,
     TextPart,
     ThinkingPart,
+    ToolApprovalRequestedEvent,
     ToolCall,
     ToolDefinition,
     Usage,
@@ -50,6 +53,7 @@ class Stage:
 
     app: ApplicationBootstrap
     provider: ScriptedProvider
+    tools: ToolManager
     heard: list[LLMChunk] = field(default_factory=list[LLMChunk])
 
     async def answer(self, request: LLMRequest = HI, *, run_tools: bool = True) -> LLMResponse:
@@ -69,7 +73,7 @@ def stage(bus: MessageBus, *script: ScriptStep, **values: object) -> Stage:
     app = ApplicationBootstrap(
         quiet_config(**values), bus=bus, provider=provider, tools=tools, setup=register
     )
-    return Stage(app, provider)
+    return Stage(app, provider, tools)
 
 
 async def test_the_answer_is_heard_piece_by_piece_and_kept_nowhere(bus: MessageBus) -> None:
@@ -156,6 +160,42 @@ async def test_a_call_that_needs_approval_is_refused_at_once(bus: MessageBus) ->
     (result,) = on.provider.requests[1].messages[-1].tool_results
     assert result.error_code == "denied"
     assert "nobody can be asked here" in result.text
+
+
+async def test_nobody_can_be_asked_for_a_turn_inside_either(bus: MessageBus) -> None:
+    on = stage(bus, calling("delegate"), calling("erase"), "I may not.", "It may not.")
+
+    async def delegate() -> str:
+        return (await bus.execute(RunTurn(text="Erase.", session_id="inner"))).text
+
+    on.tools.register_tool(delegate, description="Have it done.")
+    async with on.app:
+        assert (await on.answer()).text == "Let me see.\n\nIt may not."
+    asked = on.provider.requests
+    assert [result.error_code for result in asked[2].messages[-1].tool_results] == ["denied"]
+    assert [result.text for result in asked[3].messages[-1].tool_results] == ["I may not."]
+
+
+async def test_what_follows_an_answer_may_ask_again(bus: MessageBus) -> None:
+    on = stage(bus, "first", calling("erase"), "Gone.")
+    asked = asyncio.Event()
+
+    async def follow(event: CommandResultEvent) -> None:
+        if isinstance(event.command, AnswerRequest):
+            await bus.execute(RunTurn(text="Erase.", session_id="other"))
+
+    async def agree(event: ToolApprovalRequestedEvent) -> None:
+        asked.set()
+        await bus.execute(ResolveToolApproval(call_id=event.call.id, approved=True))
+
+    bus.register_event_handler(CommandResultEvent, follow, concurrent=True)
+    bus.register_event_handler(ToolApprovalRequestedEvent, agree, concurrent=True)
+    async with on.app:
+        await on.answer()
+        await bus.join()
+    assert asked.is_set()
+    (result,) = on.provider.requests[2].messages[-1].tool_results
+    assert result.text == "gone"
 
 
 async def test_rounds_are_bounded(bus: MessageBus) -> None:

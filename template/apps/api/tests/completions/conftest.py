@@ -45,8 +45,15 @@ class Actor:
         self.pieces = 0
 
     async def complete(self, request: LLMRequest) -> LLMResponse:
-        """Return the answer."""
-        return await self.script.complete(request)
+        """Return the answer, unless it shall not come."""
+        try:
+            if self.hangs_after is not None:
+                self.hanging.set()
+                await asyncio.Event().wait()
+            return await self.script.complete(request)
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
 
     async def stream(self, request: LLMRequest) -> AsyncIterator[LLMChunk]:
         """Return the answer piece by piece, as far as it shall come."""

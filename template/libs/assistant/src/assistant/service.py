@@ -39,8 +39,16 @@ class _Inside:
     active: bool = True
 
 
-# Handlers of queued events get a copy of this, which may outlive the turn: hence `active`.
+@dataclass(slots=True)
+class _Unattended:
+    """An answer that the code below it is made for, while nobody can be asked."""
+
+    active: bool = True
+
+
+# Handlers of queued events get copies of these, which may outlive the work: hence `active`.
 _inside: ContextVar[tuple[_Inside, ...]] = ContextVar("assistant_inside", default=())
+_unattended: ContextVar[_Unattended | None] = ContextVar("assistant_unattended", default=None)
 
 
 def register(app: ApplicationBootstrap) -> None:
@@ -86,8 +94,6 @@ class Assistant:
         )
         # A lock lives as long as somebody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # The commands under way whose tool calls nobody can approve, by id.
-        self._unattended: set[str] = set()
 
     async def run(self, command: RunTurn) -> TurnResult:
         """Answer the user's message; see `RunTurn` for what is promised."""
@@ -108,16 +114,18 @@ class Assistant:
             request = replace(request, messages=(prompt, *request.messages))
         request = replace(request, model=request.model or parts.model)
         tools = parts.tools if command.run_tools and not request.tools else None
-        self._unattended.add(command.id)
+        alone = _Unattended()
+        token = _unattended.set(alone)
         try:
             return await Answer(parts.provider, tools, request, command.hear).run()
         finally:
-            self._unattended.discard(command.id)
+            alone.active = False
+            _unattended.reset(token)
 
     def refuse(self, event: ToolApprovalRequestedEvent) -> None:
         """Refuse a tool call that needs approval, where nobody can be asked."""
-        tools = self._parts.tools
-        if event.parent_id in self._unattended and isinstance(tools, ResolvesApprovals):
+        tools, alone = self._parts.tools, _unattended.get()
+        if alone is not None and alone.active and isinstance(tools, ResolvesApprovals):
             tools.resolve_approval(
                 ResolveToolApproval(
                     session_id=event.session_id,
