@@ -21,15 +21,16 @@ def config_of(application: ApplicationBootstrap) -> ApiConfig:
     return config
 
 
-def _application(request: Request) -> ApplicationBootstrap:
+# Coroutines all: for plain functions FastAPI takes a thread.
+async def _application(request: Request) -> ApplicationBootstrap:
     return cast("ApplicationBootstrap", request.app.state.application)
 
 
-def _config(request: Request) -> ApiConfig:
-    return config_of(_application(request))
+async def _config(request: Request) -> ApiConfig:
+    return config_of(await _application(request))
 
 
-def _deadlines(request: Request) -> Deadlines:
+async def _deadlines(request: Request) -> Deadlines:
     return cast("Deadlines", request.app.state.deadlines)
 
 

@@ -18,7 +18,7 @@ from api.sessions.registry import Sessions
 __all__ = ["Existing", "Finder", "Registry", "Watched"]
 
 
-def _registry(request: Request) -> Sessions:
+async def _registry(request: Request) -> Sessions:
     return cast("Sessions", request.app.state.sessions)
 
 
@@ -26,7 +26,7 @@ Registry = Annotated[Sessions, Depends(_registry)]
 """The open sessions."""
 
 
-def _finder(app: Application, sessions: Registry) -> Catalog:
+async def _finder(app: Application, sessions: Registry) -> Catalog:
     return Catalog(app.context, sessions)
 
 
