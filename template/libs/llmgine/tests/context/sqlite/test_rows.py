@@ -106,3 +106,21 @@ def test_a_row_is_read_as_the_codec_reads_it(
             desk.read(body)
     else:
         assert desk.read(body) == expected
+
+
+async def test_what_waits_together_is_done_in_turn(tmp_path: Path) -> None:
+    async with SQLiteContextStore(tmp_path / "context.db") as store:
+        said = [ChatMessage.user(text) for text in "abcdef"]
+        await asyncio.gather(
+            store.add_message("s", said[0]),
+            store.add_message("gone", said[0]),
+            store.fork("s", "t"),
+            store.add_message("t", said[1]),
+            store.add_message("s", said[2]),
+            store.clear_context("gone"),
+            store.add_messages("s", said[3:5], expected_version=2),
+            store.add_message("gone", said[5]),
+        )
+        assert await store.get_context("s") == [said[0], *said[2:5]]
+        assert await store.get_context("t") == said[:2]
+        assert await store.get_context("gone") == said[5:]
