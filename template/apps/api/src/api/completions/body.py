@@ -20,6 +20,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _DEEPEST = 64
 _MOST_MEMBERS = 10_000
+_MOST_CONTAINERS = 50_000
 # The closing quote may be missing, so that no quote is looked at twice.
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _OPENING, _CLOSING = b"[{", b"]}"
@@ -50,11 +51,11 @@ def parsed(body: bytes) -> JsonValue:
     """Return what a JSON text says.
 
     Raises:
-        Problem: it isn't JSON, is nested too deeply, names a field twice, or holds a number or a
-            character that there is not.
+        Problem: it isn't JSON, is nested too deeply or into too many pieces, names a field twice,
+            or holds a number or a character that there is not.
     """
     if body.count(b"[") + body.count(b"{") > _DEEPEST:
-        _check_depth(body)
+        _check_nesting(body)
     try:
         value: JsonValue = json.loads(
             body.decode(),
@@ -109,9 +110,12 @@ def _path(body: JsonValue, loc: Sequence[str | int], *, missing: bool) -> str:
     return path.removeprefix(".")
 
 
-def _check_depth(body: bytes) -> None:
+def _check_nesting(body: bytes) -> None:
+    brackets = _STRINGS.sub(b"", body).translate(None, _ALL_BUT_BRACKETS)
+    if len(brackets) > 2 * _MOST_CONTAINERS:
+        raise _problem(f"expected at most {_MOST_CONTAINERS:,} objects and lists")
     depth = 0
-    for bracket in _STRINGS.sub(b"", body).translate(None, _ALL_BUT_BRACKETS):
+    for bracket in brackets:
         depth += 1 if bracket in _OPENING else -1
         if depth > _DEEPEST:
             raise _problem(f"expected at most {_DEEPEST} levels of nesting")
