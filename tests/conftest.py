@@ -13,9 +13,17 @@ import pytest
 
 from extensions.answers import Answers
 from extensions.questionnaire import ROOT
+from tests.rendering import quick_copier
 
 Render = Callable[[Answers], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run at once, those of a file stay together, unless they say with whom."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -89,7 +97,8 @@ def render(copie_session: Any, template: Path) -> Render:
         data = answers.as_data()
         key = json.dumps(data, sort_keys=True)
         if key not in made:
-            result = copie_session.copy(extra_answers=data, template_dir=template)
+            with quick_copier():
+                result = copie_session.copy(extra_answers=data, template_dir=template)
             assert result.exception is None
             assert result.project_dir is not None
             assert {name: result.answers[name] for name in data} == data
