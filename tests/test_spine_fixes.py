@@ -1,6 +1,7 @@
 """`tools/spine status --fixes`: which fixes are alive is found by running their tests."""
 
 import json
+import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from extensions.answers import Answers
+from extensions.manifest import blob_id
 from extensions.matrix import rendered_files
 from extensions.questionnaire import TEMPLATE
-from tests.conftest import git
+from tests.conftest import commit, git
 from tests.rendering import stand_in
 from tests.updating import Project, Releases
 
@@ -24,6 +26,14 @@ MENDED = "if lane.ended or not lane.is_session:"
 TESTS = "libs/llmgine/tests"
 RESTART, LOGS = f"{TESTS}/bus/test_stop_and_restart.py", f"{TESTS}/observability/test_logs.py"
 ENDS_ONCE = "test_a_session_left_while_the_bus_stops_ends_once"
+STOPPING = {
+    "fine": "def test_it(): ...\n",
+    "unloaded": "import no_such_module\n\ndef test_it(): ...\n",
+    "skipped": "import pytest\npytest.skip('not here', allow_module_level=True)\n"
+    "def test_it(): ...\n",
+    "dying": "import os\n\ndef test_it(): os._exit(3)\n",
+    "failing": "def test_it(): assert False, 'it holds'\n",
+}
 NEW = """
 [[fix]]
 id = "LF-900"
@@ -73,21 +83,47 @@ def project(rendered: Project, tmp_path: Path) -> Project:
     return rendered.copy(tmp_path / "project")
 
 
-@pytest.fixture
-def quick(project: Project, tmp_path: Path) -> Iterator[Project]:
-    """A project with three fixes, and a uv that runs its pytest in this environment."""
-    program = tmp_path / "uv"
-    source = project.folder / "libs" / "llmgine" / "src"
+def _uv(folder: Path, source: Path) -> Path:
+    """A uv that runs pytest in this environment, with the sources of a project."""
+    program = folder / "uv"
     run = f'while [ "$1" != pytest ]; do shift; done\nexport PYTHONPATH="{source}"\n'
     program.write_text(f'#!/bin/sh\n{run}exec "{sys.executable}" -m "$@"\n', "utf-8")
     program.chmod(0o755)
+    return program
+
+
+@pytest.fixture
+def quick(project: Project, tmp_path: Path) -> Iterator[Project]:
+    """A project with three fixes, whose tests run in this environment."""
     head, *entries = project.text(LEDGER).split("[[fix]]\n")
     wanted = [entry for entry in entries if any(name in entry for name in (ENDING, BRIDGE, OPENAI))]
     project.write(LEDGER, "[[fix]]\n".join([head, *wanted]))
     project.commit()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UV", str(program))
+        patch.setenv("UV", str(_uv(tmp_path, project.folder / "libs/llmgine/src")))
         yield project
+
+
+def _small(folder: Path) -> Project:
+    """A project that has nothing but tools/spine, and a test for each fix."""
+    project = Project(folder=folder)
+    shutil.copytree(TEMPLATE / "tools", folder / "tools")
+    entry = '[[fix]]\nid = "{0}"\nsince = "0.1.0"\ntitle = "It holds"\ntests = ["{1}::test_it"]\n'
+    paths = {name: f"{TESTS}/test_{name}.py" for name in STOPPING}
+    project.write(LEDGER, "".join(entry.format(name, path) for name, path in paths.items()))
+    for name, path in paths.items():
+        project.write(path, STOPPING[name])
+    project.write("pytest.ini", "[pytest]\naddopts = --import-mode=importlib -x\n")
+    project.write(".copier-answers.yml", "_src_path: /nowhere\n_commit: v0.1.0\n")
+    names = [path for path in project.files() if path.startswith(("libs/", "tools/"))]
+    manifest = {
+        "version": "0.1.0",
+        "answers": {"file": ".copier-answers.yml", "sha1": ""},
+        "files": {path: blob_id(folder / path) for path in names},
+    }
+    project.write("tools/spine/manifest.json", json.dumps(manifest))
+    commit(folder)
+    return project
 
 
 def _states(project: Project, *, status: int = 0) -> dict[str, tuple[str, str]]:
@@ -136,17 +172,22 @@ def test_a_test_that_is_missing_or_was_edited_is_said_so(quick: Project) -> None
     assert _states(quick)[ENDING] == ("alive", f"you edited {RESTART}")
 
 
-@pytest.mark.heavy
-def test_a_test_that_is_skipped_or_can_t_be_loaded_hides_no_other(quick: Project) -> None:
-    quick.write(LOGS, quick.text(LOGS) + "\nimport our_package\n")
-    state, note = _states(quick, status=1)[BRIDGE]
-    assert (state, note.endswith("No module named 'our_package'")) == ("lost", True), note
-    assert _states(quick, status=1)[ENDING] == ("alive", "")
-
-    quick.write(LOGS, 'import pytest\n\npytest.skip("ours", allow_module_level=True)\n')
-    quick.write(LOGS, quick.text(LOGS) + "def test_two_applications_may_end_in_any_order(): ...\n")
-    assert _states(quick)[BRIDGE][0] == "untested"
-    assert _states(quick)[ENDING] == ("alive", "")
+def test_a_test_that_stops_pytest_hides_no_other(tmp_path: Path) -> None:
+    project = _small(tmp_path / "small")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UV", str(_uv(tmp_path, tmp_path)))
+        states = _states(project, status=1)
+    path = f"{TESTS}/test_%s.py::test_it"
+    assert states == {
+        "fine": ("alive", ""),
+        "unloaded": (
+            "lost",
+            f"{path % 'unloaded'}: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        "skipped": ("untested", f"{path % 'skipped'} was skipped: not here"),
+        "dying": ("lost", f"{path % 'dying'}: pytest can't end it"),
+        "failing": ("lost", f"{path % 'failing'}: AssertionError: it holds"),
+    }
 
 
 def test_what_keeps_the_tests_from_running_is_one_line(

@@ -2,8 +2,9 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree.ElementTree import Element, parse
@@ -15,9 +16,12 @@ from project import Project, SpineError, run_uv
 __all__ = ["FORMS", "FixReport", "FixState", "fixes"]
 
 _PYTEST = (
-    *("pytest", "-p", "no:cacheprovider", "--quiet", "--maxfail=0"),
+    *("pytest", "-p", "no:cacheprovider", "--verbose", "--maxfail=0"),
     *("--continue-on-collection-errors", "--override-ini=junit_family=xunit1"),
+    # The project's own limit is a minute, and there are tests that it can't end.
+    *("--override-ini=faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true"),
 )
+_BEGUN = re.compile(r"^(\S+?)::(\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,10 +60,17 @@ class FixReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Result:
-    """What became of a test: passed, failed, skipped, gone or absent."""
+    """What became of a test.
+
+    Attributes:
+        kind: passed, failed, skipped, gone or absent.
+        told: what pytest says.
+        stops: whether it keeps pytest from the other tests.
+    """
 
     kind: str
     told: str = ""
+    stops: bool = False
 
 
 def fixes(project: Project) -> FixReport:
@@ -111,19 +122,27 @@ def _holds(path: Path, function: str) -> bool:
 
 
 def _ran(project: Project, tests: Sequence[str]) -> dict[str, _Result]:
-    """Run tests, all at once; those in a file that can't be loaded keep pytest from the others."""
+    """Run tests, all at once; those that keep pytest from the others are left out of the next run.
+
+    Raises:
+        SpineError: pytest can't be run.
+    """
     results: dict[str, _Result] = {}
     left = [*dict.fromkeys(tests)]
     while left:
         cases = [*_cases(project, left)]
-        whole = {path: result for path, function, result in cases if not function}
-        if not whole:
-            for path, function, result in cases:
-                test = f"{path}::{function}"
-                results[test] = _worse(results.get(test), result)
+        stopping = {place: result for place, result in cases if result.stops}
+        if not stopping:
+            for place, result in cases:
+                results[place] = _worse(results.get(place), result)
             break
-        results |= {test: whole[path_of(test)] for test in left if path_of(test) in whole}
-        left = [test for test in left if path_of(test) not in whole]
+        found = {test: stopping.get(test) or stopping.get(path_of(test)) for test in left}
+        stopped = {test: result for test, result in found.items() if result is not None}
+        if not stopped:
+            place, result = stopping.popitem()
+            raise SpineError(f"pytest can't be run: {place}: {result.told}")
+        results |= stopped
+        left = [test for test in left if test not in stopped]
     return results
 
 
@@ -134,10 +153,10 @@ def _worse(one: _Result | None, other: _Result) -> _Result:
     return min(both, key=lambda result: order.index(result.kind))
 
 
-def _cases(project: Project, tests: Sequence[str]) -> Iterator[tuple[str, str, _Result]]:
-    """Run tests with the project's own pytest: of each, its file, its function and its result.
+def _cases(project: Project, tests: Sequence[str]) -> Iterator[tuple[str, _Result]]:
+    """Run tests with the project's own pytest, and tell of each what became of it.
 
-    A file that can't be loaded, or is skipped as a whole, has a result without a function.
+    A file that can't be loaded, or is skipped as a whole, stands for its tests.
     """
     # The spine alone is a member of somebody's workspace, whose root may bring no pytest.
     alone = project.answers().value("preset") == "spine"
@@ -147,12 +166,24 @@ def _cases(project: Project, tests: Sequence[str]) -> Iterator[tuple[str, str, _
         how = (f"--rootdir={project.root}", f"--junit-xml={report}")
         done = run_uv(project.root, "run", "--quiet", *member, *_PYTEST, *how, *tests)
         if not report.is_file():
-            lines = (done.stdout + done.stderr).decode(errors="replace").strip().splitlines()
-            raise SpineError(f"pytest can't be run: {lines[-1] if lines else 'no message'}")
+            yield _ended(done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+            return
         root = parse(report).getroot()  # noqa: S314 - pytest wrote it
     for case in root.iter("testcase"):
-        function = case.get("name", "").partition("[")[0] if case.get("classname") else ""
-        yield case.get("file", ""), function, _result(case)
+        path, function = case.get("file", ""), case.get("name", "").partition("[")[0]
+        if case.get("classname"):
+            yield f"{path}::{function}", _result(case)
+        else:
+            yield path, replace(_result(case), stops=True)
+
+
+def _ended(output: str, errors: str) -> tuple[str, _Result]:
+    """The test in which pytest came to its end."""
+    begun = _BEGUN.findall(output)
+    if not begun:
+        lines = (output + errors).strip().splitlines()
+        raise SpineError(f"pytest can't be run: {lines[-1] if lines else 'no message'}")
+    return "::".join(begun[-1]), _Result(kind="failed", told="pytest can't end it", stops=True)
 
 
 def _result(case: Element) -> _Result:
@@ -162,7 +193,10 @@ def _result(case: Element) -> _Result:
             told = text.splitlines()[-1] if message == "collection failure" and text else message
             return _Result(kind="failed", told=told.partition("\n")[0].removeprefix("E  ").strip())
         if found.tag == "skipped":
-            return _Result(kind="skipped", told=found.get("message", "").partition("\n")[0])
+            message = found.get("message", "")
+            if message == "collection skipped":
+                message = (found.text or "").rpartition("Skipped: ")[2].rstrip("'\")")
+            return _Result(kind="skipped", told=message.partition("\n")[0])
     return _Result(kind="passed")
 
 
