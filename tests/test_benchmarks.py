@@ -87,8 +87,18 @@ def test_a_quick_run_of_what_writes_down_finds_every_span_and_line(tmp_path: Pat
     assert report["wrong"] == []
 
 
+def test_a_quick_run_of_the_api_finds_every_answer(tmp_path: Path) -> None:
+    printed, report = quick_run("api", tmp_path)
+    rows = {row["key"]: row for row in report["rows"]}
+    assert list(rows) == ["streamed", "plain", "beside", "streamed_ms", "plain_ms"]
+    assert all(row["title"] in printed for row in report["rows"])
+    assert rows["streamed"]["figures"]["bare FastAPI"] == 1
+    assert rows["streamed"]["figures"]["llmgine"] > 0
+    assert report["wrong"] == []
+
+
 @pytest.mark.parametrize(
-    ("name", "rows"), [("bus", 11), ("tools", 7), ("context", 5), ("observability", 7)]
+    ("name", "rows"), [("bus", 11), ("tools", 7), ("context", 5), ("observability", 7), ("api", 5)]
 )
 def test_the_readme_shows_the_rows_that_are_measured(name: str, rows: int) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
