@@ -17,6 +17,7 @@ from llmgine.contracts import (
     CommandResultEvent,
     LLMCallResultEvent,
     LLMChunk,
+    LLMChunkEvent,
     LLMRequest,
     LLMResponse,
     ResolveToolApproval,
@@ -284,3 +285,23 @@ def test_what_is_heard_makes_up_the_answer_whatever_the_rounds(
 
 def _text(parts: list[TextPart | ThinkingPart]) -> str:
     return "".join(each.text for each in parts if isinstance(each, TextPart))
+
+
+async def test_what_nobody_hears_is_the_same_answer_and_comes_whole(bus: MessageBus) -> None:
+    pieces: list[LLMChunkEvent] = []
+    bus.register_event_handler(LLMChunkEvent, pieces.append)
+    script = (calling("weather"), ChatMessage.assistant(ThinkingPart(text="Hm."), "It's sunny."))
+    heard = stage(bus, *script)
+    async with heard.app:
+        answer = await heard.answer()
+    await bus.join()
+    assert pieces
+    pieces.clear()
+    silent = stage(bus, *script)
+    async with silent.app, BusSession("s", bus=bus) as session:
+        whole = await session.execute(AnswerRequest(request=HI))
+    await bus.join()
+    assert not pieces
+    assert whole.message.text == answer.message.text == "Let me see.\n\nIt's sunny."
+    assert whole.message.parts == answer.message.parts
+    assert (whole.usage, whole.finish_reason) == (answer.usage, answer.finish_reason)

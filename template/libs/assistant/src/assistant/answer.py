@@ -17,6 +17,7 @@ from llmgine.contracts import (
     StreamEnd,
     StreamStart,
     TextDelta,
+    TextPart,
     ThinkingDelta,
     ToolCall,
     ToolCallDelta,
@@ -78,6 +79,7 @@ class Answer(Rounds):
     ) -> None:
         self._whole = _Whole(hear, calls=tools is None)
         super().__init__(provider, tools, self._whole.hear)
+        self._in_pieces = hear is not None
         self._asked = request
         self._said: list[ChatMessage] = []
 
@@ -95,11 +97,36 @@ class Answer(Rounds):
         messages = (*asked.messages, *self._said)
         return replace(asked, messages=messages, max_output_tokens=longest)
 
+    async def _asked_for(self, request: LLMRequest) -> LLMResponse:
+        if self._in_pieces:
+            return await super()._asked_for(request)
+        # Pieces that nobody hears would only take time.
+        response = await self._provider.complete(request)
+        for chunk in _in_large(response):
+            await self._whole.hear(chunk)
+        return response
+
     async def _save(self, *messages: ChatMessage) -> None:
         self._said += messages
 
     async def _keep(self, text: str) -> None:
         """Keep nothing: what has come of it was heard."""
+
+
+def _in_large(response: LLMResponse) -> Iterator[LLMChunk]:
+    """Return a whole answer as chunks, one for each of its parts; its end is told apart."""
+    yield StreamStart(
+        id=response.id,
+        model=response.model,
+        provider=response.provider,
+        created=response.created,
+        request_id=response.request_id,
+    )
+    for index, part in enumerate(response.message.parts):
+        if isinstance(part, TextPart):
+            yield TextDelta(index=index, text=part.text)
+        else:
+            yield PartEnd(index=index, part=part)
 
 
 class _Whole:

@@ -91,6 +91,12 @@ class Rounds(ABC):
         if self._tools is not None and capabilities_of(self._provider).tools:
             tools = tuple(self._tools.get_tools())
             request = replace(request, tools=tools, tool_choice=tool_choice if tools else None)
+        response = await self._asked_for(request)
+        self._usage += response.usage
+        return response
+
+    async def _asked_for(self, request: LLMRequest) -> LLMResponse:
+        """Ask the model once, and let its answer be heard as it comes."""
         builder = ResponseBuilder()
         try:
             async with closing(self._provider.stream(request)) as chunks:
@@ -104,9 +110,7 @@ class Rounds(ABC):
         if not builder.finished:
             text = "the stream ended before the answer was complete"
             raise StreamInterruptedError(text, provider=self._provider.name)
-        response = builder.response()
-        self._usage += response.usage
-        return response
+        return builder.response()
 
     async def _call(self, tools: ToolExecutor, response: LLMResponse) -> None:
         """Run the calls at once, and keep what comes of them, also if the work is cut off."""
