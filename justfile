@@ -5,6 +5,9 @@ set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
 # The tests that projects receive.
 shipped := "template/libs template/apps template/tests/test_docs.py template/tests/test_guides.py"
 
+# Four at once even on two cores: they wait as long as they work, for programs and answers.
+at_once := "--numprocesses 4"
+
 # List the recipes.
 default:
     @just --list
@@ -36,24 +39,24 @@ dependencies:
     uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri "DEP002=litellm|xllamacpp|opentelemetry-exporter-otlp"
     uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml -pri DEP002=tzdata
     uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
+    uv run deptry template/apps/discord_bot/src --config template/apps/discord_bot/pyproject.toml
     uv run deptry template/apps/mcp_server/src --config template/apps/mcp_server/pyproject.toml
 
-# The short tests; arguments go to pytest.
+# The short tests; arguments go to pytest (`-n 0`: one after the other, for a debugger).
 test *arguments:
-    uv run pytest -m "not heavy" {{ arguments }}
+    uv run pytest -m "not heavy" {{ at_once }} --dist loadfile {{ arguments }}
 
-# The long ones: whole projects, rendered and checked.
+# The long ones: whole projects, rendered and checked; those of one Python one after the other.
 heavy *arguments:
-    uv run pytest -m heavy {{ arguments }}
-
-# The members' own tests with branch coverage of the spine.
-coverage:
-    uv run coverage run -m pytest -q {{ shipped }}
-    uv run coverage report
+    uv run pytest -m heavy --numprocesses 3 --dist loadgroup {{ arguments }}
 
 # The members' own tests on another Python, as in `just on 3.13`.
-on python:
-    uv run --isolated --python {{ python }} pytest -q {{ shipped }}
+on python *arguments:
+    uv run --isolated --python {{ python }} pytest -q {{ at_once }} --dist loadfile {{ arguments }} {{ shipped }}
+
+# The same with branch coverage of the spine.
+coverage python="3.13":
+    just on {{ python }} --cov --cov-report=term
 
 # Write what is made from something else: manifest, settings of the checks, table of questions.
 generate:
