@@ -40,7 +40,6 @@ _SERVERS = Path(__file__).with_name("api_servers.py")
 _OURS, _WRITTEN, _BARE = "llmgine", "... with its event file", "bare FastAPI"
 _SERVED = {_OURS: "ours", _WRITTEN: "written", _BARE: "bare"}
 _ANSWER = " ".join(f"word{number}" for number in range(50))
-_WARM_UP = 20
 _PER_ROUND = 10
 _ROWS = (
     Row("streamed", "a request, answered in 50 pieces", "bare stream", 2),
@@ -90,37 +89,38 @@ def _text(answer: bytes, *, streamed: bool) -> str:
 
 
 @contextmanager
-def _server(served: str) -> Generator[str]:
-    """Run a server; give its URL."""
+def _server(served: str) -> Generator[subprocess.Popen[str]]:
+    """Run a server, which prints its URL once it listens."""
     command = [sys.executable, "-P", str(_SERVERS), served, _ANSWER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         try:
-            yield process.stdout.readline().strip() if process.stdout else ""
+            yield process
         finally:
             process.terminate()
 
 
-def _measured(rounds: int) -> list[_Subject]:
+def _measured(rounds: int, times: int) -> list[_Subject]:
     with ExitStack() as stack:
         subjects: list[_Subject] = []
-        for name, served in _SERVED.items():
-            address = urlsplit(stack.enter_context(_server(served))).netloc
+        servers = {name: stack.enter_context(_server(each)) for name, each in _SERVED.items()}
+        for name, server in servers.items():
+            address = urlsplit(server.stdout.readline().strip() if server.stdout else "").netloc
             for row in ("plain", "streamed"):
                 connection = http.client.HTTPConnection(address, timeout=60)
                 stack.callback(connection.close)
                 subjects.append(_Subject(row, name, connection))
         for subject in subjects:
-            subject.ask(_WARM_UP)
+            subject.ask(2 * times)  # to warm up
             subject.taken.clear()
         for _ in range(rounds):
             for subject in subjects:
-                subject.ask(_PER_ROUND)
+                subject.ask(times)
     return subjects
 
 
 async def _measure(rounds: int, quick: bool) -> Report:
-    del quick
-    subjects = await asyncio.to_thread(_measured, rounds)
+    times = 1 if quick else _PER_ROUND
+    subjects = await asyncio.to_thread(_measured, rounds, times)
     taken = {(each.row, each.name): median(each.taken) for each in subjects}
     figures = {(f"{row}_ms", name): each for (row, name), each in taken.items()}
     figures |= {at: each / taken["streamed", _BARE] for at, each in taken.items()}
@@ -133,7 +133,7 @@ async def _measure(rounds: int, quick: bool) -> Report:
         own=[_OURS],
         figures=figures,
         notes=[
-            f"CPU time of the server; median of {rounds} rounds of {_PER_ROUND} requests.",
+            f"CPU time of the server; median of {rounds} rounds of {times} requests.",
             "Each server is a process of its own under uvicorn, with one client on one connection.",
             f"{asked:,} answers, {sum(each.wrong for each in subjects)} wrong.",
         ],

@@ -87,6 +87,7 @@ def test_a_quick_run_of_what_writes_down_finds_every_span_and_line(tmp_path: Pat
     assert report["wrong"] == []
 
 
+@pytest.mark.timeout(240)  # three servers start meanwhile
 def test_a_quick_run_of_the_api_finds_every_answer(tmp_path: Path) -> None:
     printed, report = quick_run("api", tmp_path)
     rows = {row["key"]: row for row in report["rows"]}
