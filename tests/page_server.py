@@ -32,6 +32,8 @@ def step(request):
         return text.removeprefix("say:")
     if text == "long":
         return LONG
+    if text == "longer":
+        return LONG * 4
     if text == "think":
         return ChatMessage.assistant(ThinkingPart(text="Hm, let me see."), "Thought about it.")
     if text == "no key":

@@ -242,14 +242,14 @@ def test_two_pages_see_the_same(go: Go) -> None:
 def test_an_answer_is_stopped(go: Go) -> None:
     visit = go()
     page = visit.page
-    visit.say("long")
+    visit.say("longer")
     expect(page.get_by_role("article", name="Assistant")).to_contain_text("word3")
     expect(page.get_by_role("button", name="Send")).to_be_hidden()
     page.keyboard.press("Escape")
     expect(page.locator(".turn-end")).to_have_text(re.compile("^Stopped"))
-    expect(page.get_by_role("article", name="Assistant")).not_to_contain_text("word399")
+    assert page.get_by_role("article", name="Assistant").inner_text().count("end.") < 4
     expect(page.get_by_role("button", name="Send")).to_be_visible()
-    visit.say("long")
+    visit.say("longer")
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".turn-end").nth(1)).to_have_text(re.compile("^Stopped"))
 
@@ -415,20 +415,19 @@ def test_a_server_that_ends_and_comes_back(go: Go, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-def test_a_turn_whose_beginning_is_forgotten_is_whole_at_its_end(go: Go, tmp_path: Path) -> None:
+def test_a_turn_whose_beginning_is_forgotten_has_it_at_its_end(go: Go, tmp_path: Path) -> None:
     with serving(tmp_path, api__events_kept="20") as server:
         visit = go(server.url)
         page = visit.page
-        visit.say("long")
+        visit.say("longer")
         expect(page.get_by_role("article", name="Assistant")).to_contain_text("word60")
         page.reload()
         expect(page.get_by_text("Working…")).to_be_visible()
-        expect(page.get_by_role("button", name="Stop")).to_be_visible()
-        expect(page.locator(".message.user")).to_have_text("long")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator(".message.user")).to_have_text("longer")
         visit.settled()
         answer = page.get_by_role("article", name="Assistant")
         expect(answer).to_contain_text("word0 word1")
-        expect(answer).to_contain_text("word399 end.")
         expect(page.get_by_text("Working…")).to_have_count(0)
         visit.leave()
 

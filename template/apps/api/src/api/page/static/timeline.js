@@ -68,6 +68,8 @@ export class Timeline {
    * @param {any} event its record
    */
   take(type, event) {
+    // Chunks come by the hundred and add no row: where the list stands is not asked for each.
+    if (type === "LLMChunkEvent") return this.#chunk(event.call_id);
     const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 60;
     this.#take(type, event);
     if (atEnd) this.list.scrollTop = this.list.scrollHeight;
@@ -88,8 +90,6 @@ export class Timeline {
         return this.#open(event.call_id, "model", event.request.model || event.provider, "", event);
       case "LLMCallResultEvent":
         return this.#answered(event);
-      case "LLMChunkEvent":
-        return this.#chunk(event.call_id);
       case "ToolExecuteStartedEvent":
         return this.#open(`tool ${event.call.id}`, "tool", event.call.name, brief(event.call.arguments), event);
       case "ToolExecuteResultEvent":
