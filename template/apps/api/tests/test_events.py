@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import fastapi.routing
 import httpx2
 import pytest
 from api.serving import WebServer
@@ -21,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from llmgine.contracts import LogEvent, ToolCall, ToolExecuteStartedEvent
 from llmgine.providers.scripted import ScriptedProvider
+from starlette.types import Message
 
 Start = Callable[..., Coroutine[Any, Any, Any]]
 Event = tuple[str, str, dict[str, Any]]
@@ -263,12 +263,40 @@ async def test_many_watch_one_session_and_none_another(start_server: Start) -> N
 async def test_a_quiet_stream_is_kept_alive(
     start_server: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert vars(fastapi.routing)["_PING_INTERVAL"] == 15
-    monkeypatch.setattr(fastapi.routing, "_PING_INTERVAL", 0.01)
+    monkeypatch.setattr("api.sessions.routes._SILENCE", 0.01)
     async with using(await start_server()) as client, client.watch() as stream:
         assert (await anext(stream.lines)).startswith(":")
         await client.say()
         await stream.until("TurnEnded")
+
+
+async def test_who_leaves_while_something_is_sent_is_no_error(start_web: Start) -> None:
+    web: FastAPI = await start_web()
+    sessions: Sessions = web.state.sessions
+    sessions.note("watched")
+    sending = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            sending.set()
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        await sending.wait()
+        return {"type": "http.disconnect"}
+
+    async with sessions.used("watched") as live:
+        for number in range(9):
+            live.log.add(told(number))
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "GET",
+            "path": "/sessions/watched/events",
+        }
+        scope |= {"headers": [(b"host", b"127.0.0.1")], "query_string": b"after=0"}
+        await web(scope, receive, send)
+        assert live.unused_since is None
+    assert live.unused_since is not None
 
 
 async def test_a_deleted_session_ends_its_streams(start_server: Start) -> None:

@@ -12,7 +12,7 @@ from llmgine.contracts import Event
 from llmgine.contracts.chat import JsonObject
 from llmgine.observability.record import to_record
 
-__all__ = ["EVERYTHING", "Entry", "EventLog"]
+__all__ = ["EVERYTHING", "QUIET", "Entry", "EventLog"]
 
 EVERYTHING = "0"
 """What stands for the id before every id: all that is kept."""
@@ -38,6 +38,10 @@ class Entry:
     id: str
     kind: str
     data: str
+
+
+QUIET = Entry(id="", kind="", data="")
+"""What stands for a time without events."""
 
 
 class EventLog:
@@ -86,12 +90,15 @@ class EventLog:
         self._closed = True
         self._tell()
 
-    async def watch(self, after: str | None = None) -> AsyncGenerator[Entry, None]:
+    async def watch(
+        self, after: str | None = None, *, silence: float | None = None
+    ) -> AsyncGenerator[Entry, None]:
         """Yield events as they come, until the log is closed.
 
         Args:
             after: the id of the last event that the watcher has. Without one it begins with the
                 turn under way, or with what is new; `EVERYTHING` gives all that is kept.
+            silence: seconds without an event after which it gets `QUIET`, each time.
         """
         position = self._place(after)
         while True:
@@ -105,7 +112,11 @@ class EventLog:
             elif self._closed:
                 return
             elif position >= self._first:
-                await self._news.wait()
+                try:
+                    async with asyncio.timeout(silence):
+                        await self._news.wait()
+                except TimeoutError:
+                    yield QUIET
 
     def _place(self, after: str | None) -> int:
         """Return the number of the event to begin with; 0 where it isn't known."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from llmgine.contracts import new_id
 
 from api.parts import Application
 from api.problems import Problem
 from api.sessions.history import message_of
+from api.sessions.log import QUIET, EventLog
 from api.sessions.models import (
     Answer,
     Approval,
@@ -34,6 +35,11 @@ _NO_CONTENT = 204
 _MISSING = 404
 _CONFLICT = 409
 _MOST_LISTED = 100
+_SILENCE = 15.0
+_FEED = {
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies would hold events back until there are many
+}
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
@@ -152,7 +158,11 @@ async def answer_approval(
     return body
 
 
-@router.get("/{session_id}/events", response_class=EventSourceResponse)  # noqa: FAST003 - for Watched
+@router.get(
+    "/{session_id}/events",  # noqa: FAST003 - for Watched
+    response_class=Response,
+    responses={200: {"content": {EventSourceResponse.media_type: {"schema": {"type": "string"}}}}},
+)
 async def watch_events(
     live: Watched,
     after: Annotated[
@@ -162,11 +172,19 @@ async def watch_events(
     last_event_id: Annotated[
         str | None, Header(description="The same, as browsers send it when they reconnect.")
     ] = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventSourceResponse:
     """Stream the session's events: those of the bus, `TurnEnded` and `Reset`.
 
     Without an id the stream begins with the turn under way, or with what is new. `Reset` says that
     events are missing before the next one: load the messages again.
     """
-    async for entry in live.log.watch(last_event_id or after or None):
-        yield ServerSentEvent(id=entry.id, event=entry.kind, raw_data=entry.data)
+    # Not as FastAPI's generators: those end in an error when a reader leaves while they send.
+    return EventSourceResponse(_feed(live.log, last_event_id or after or None), headers=_FEED)
+
+
+async def _feed(log: EventLog, after: str | None) -> AsyncGenerator[bytes, None]:
+    async for entry in log.watch(after, silence=_SILENCE):
+        if entry is QUIET:
+            yield KEEPALIVE_COMMENT
+        else:
+            yield format_sse_event(data_str=entry.data, event=entry.kind, id=entry.id)
