@@ -109,6 +109,18 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, environment: dict[str, 
     assert (kinds[0], kinds[-1]) == ("SessionStartEvent", "SessionEndEvent")
 
 
+async def test_other_servers_pages_of_this_machine_are_foreign(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    async with (
+        running(tmp_path, environment) as (_, url, _),
+        httpx2.AsyncClient(base_url=url, trust_env=False, timeout=50) as client,
+    ):
+        for origin, status in ((url, 201), ("http://127.0.0.1:1", 403), ("null", 403)):
+            answer = await client.post("/sessions", headers={"Origin": origin})
+            assert (origin, answer.status_code) == (origin, status)
+
+
 @needs_signals
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     async with (
@@ -137,6 +149,10 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, environment: dict
         (("--port", "99999"), "65535"),
         (("--port", "0", "--provider", "nobody"), "provider.name: "),
         (("--port", "0", "key=short"), "api.key: expected at least 16 ASCII characters"),
+        (("--port", "0", "key=sixteen and more"), "api.key: expected at least 16 ASCII characters"),
+        (("--port", "0", 'hosts=["http://name:80"]'), "hosts: expected names without scheme and"),
+        (("--port", "0", 'hosts=[""]'), "hosts: expected names without scheme and"),
+        (("--port", "0", "grace=inf"), "grace: expected seconds that come to an end"),
         (("--port", "0", "max_body=none"), "api.max_body: expected a whole number, found 'none'"),
         (("--port", "0", "request_timeout=0"), "request_timeout: expected a number above 0"),
         (("--port", "0", "nothing=1"), "LLMGINE_API__NOTHING"),

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from llmgine.bootstrap import exit_on_wrong_settings
 
-from api.settings import ApiConfig
+from api.settings import ApiConfig, ApiSettings, is_name
 
 __all__ = ["app", "main"]
 
@@ -71,9 +71,17 @@ def _config(provider: str | None, model: str | None, host: str) -> ApiConfig:
         settings = settings.alternative(provider)
     if model is not None:
         settings = replace(settings, model=model)
-    # Whoever listens under a name is called by it.
-    names = replace(config.api, hosts=[*config.api.hosts, host])
-    return ApiConfig(provider=settings, api=names)
+    return ApiConfig(provider=settings, api=_called(config.api, host))
+
+
+def _called(settings: ApiSettings, host: str) -> ApiSettings:
+    """Let whoever listens under a name be called by it; addresses and `localhost` always may be.
+
+    They aren't named: pages of other servers on this machine have the same ones.
+    """
+    if _is_loopback(host) or not is_name(host):
+        return settings
+    return replace(settings, hosts=[*settings.hosts, host])
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
+from math import isinf
 from pathlib import Path
 from types import EllipsisType
 
 from assistant import AssistantConfig
 from llmgine.errors import ConfigurationError
 
-__all__ = ["ApiConfig", "ApiSettings"]
+__all__ = ["ApiConfig", "ApiSettings", "is_name"]
 
-_LEAST_KEY = 16
+# What can stand in a header, and in the page's field, as it is.
+_KEY = re.compile(r"[\x21-\x7e]{16,}")
+_NAME = re.compile(r"(?!-)[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,31 @@ class ApiSettings:
 
     def __post_init__(self) -> None:
         """Refuse what can't be meant."""
-        if self.key and (len(self.key) < _LEAST_KEY or not self.key.isascii()):
-            text = f"key: expected at least {_LEAST_KEY} ASCII characters, or none at all"
+        if self.key and not _KEY.fullmatch(self.key):
+            text = "key: expected at least 16 ASCII characters without spaces, or none at all"
             raise ConfigurationError(text)
+        for host in self.hosts:
+            if not (is_name(host) or _is_address(host)):
+                text = f"hosts: expected names without scheme and port, found {host!r}"
+                raise ConfigurationError(text)
+        if isinf(self.grace):
+            raise ConfigurationError("grace: expected seconds that come to an end")
         for name in ("max_body", "request_timeout", "grace", "session_idle", "events_kept"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name}: expected a number above 0")
+
+
+def is_name(host: str) -> bool:
+    """Tell whether a host is a name as requests say it, and no address."""
+    return _NAME.fullmatch(host) is not None and not host.rpartition(".")[2].isdecimal()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 class ApiConfig(AssistantConfig):
