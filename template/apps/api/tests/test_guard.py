@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -228,6 +229,16 @@ async def test_64_mib_are_refused_without_being_kept(
     assert answer.status_code == 413
     error_of(answer)
     assert peak < (4 if told else 24) * 1024 * 1024
+
+
+async def test_headers_without_end_are_refused(server: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(server).port)
+    begin = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
+    writer.write(begin.ljust(64 * 1024 + 1, b"x"))
+    async with asyncio.timeout(50):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await writer.wait_closed()
 
 
 # -- For how long

@@ -89,6 +89,7 @@ class WebServer(uvicorn.Server):
         config = uvicorn.Config(
             web,
             access_log=False,
+            http="h11",  # which takes 64 KiB of headers; httptools, where installed, takes any
             lifespan="off",
             log_config=None,
             server_header=False,
