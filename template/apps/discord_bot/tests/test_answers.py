@@ -14,7 +14,14 @@ from discord_bot.demo.server import DiscordServer
 from discord_bot.demo.state import Fault
 from discord_bot.demo.world import Person, Posted
 from llmgine.bus import MessageBus
-from llmgine.contracts import ChatMessage, LLMChunkEvent, LLMRequest, LLMResponse, SessionEndEvent
+from llmgine.contracts import (
+    ChatMessage,
+    CommandResultEvent,
+    LLMChunkEvent,
+    LLMRequest,
+    LLMResponse,
+    SessionEndEvent,
+)
 from llmgine.errors import RateLimitError
 from llmgine.providers.scripted import BrokenStream
 
@@ -171,6 +178,7 @@ async def test_what_a_model_says_notifies_nobody(server: DiscordServer, connect:
     ("step", "words"),
     [
         (ChatMessage.assistant(), "The model gave no answer."),
+        (" \n", "The model gave no answer."),
         (RateLimitError("slow down, says http://secret"), "(RateLimitError): trying again may"),
         (ZeroDivisionError("a secret"), "(ZeroDivisionError)."),
         (BrokenStream("Half an answer", after=1), "(StreamInterruptedError)"),
@@ -247,6 +255,29 @@ async def test_the_end_is_said_where_an_answer_is_under_way_or_waited_for(
     first, _, *rest = server.said()
     assert first.content.startswith("word")
     assert [each.content for each in rest] == ["-# Stopped: the bot is going offline."] * 6
+
+
+async def test_an_answer_that_is_there_is_shown_to_its_end(
+    server: DiscordServer, connect: Connect, bus: MessageBus
+) -> None:
+    over = asyncio.Event()
+
+    def end(event: CommandResultEvent) -> None:
+        over.set()
+
+    text = " ".join(f"word{number}" for number in range(1000))
+    bot = await connect([text])
+    bus.register_event_handler(CommandResultEvent, end, inline=True)
+    server.faults.append(Fault.rate_limit("POST", "/messages$", 1.0))
+    channel = server.direct(server.ada)
+    await server.say(server.ada, channel, "Hi")
+    await over.wait()
+    traced = await server.command(server.ada, channel, "trace")
+    await server.until(lambda: traced.answers)
+    await bot.end()
+    shown = " ".join(each.content for each in server.said() if not each.ephemeral)
+    assert shown.endswith(" word999")
+    assert "going offline" not in shown
 
 
 async def test_a_place_that_is_forbidden_is_one_line_and_ends_the_turn(

@@ -10,7 +10,7 @@ from discord_bot.bot import Bot
 from discord_bot.config import DiscordSettings
 from discord_bot.demo.server import DiscordServer
 from discord_bot.demo.state import Fault
-from discord_bot.demo.world import Person, Posted
+from discord_bot.demo.world import Payload, Person, Posted
 from llmgine.contracts import ChatMessage, LLMRequest, ToolCall
 
 Connect: TypeAlias = Callable[..., Awaitable[Bot]]
@@ -196,8 +196,24 @@ async def test_a_second_click_changes_nothing(server: DiscordServer, connect: Co
     await said(server, "The user denied the call")
     question.components = buttons  # as somebody sees them who hasn't heard yet
     pressed = await server.press(server.ada, question, "Approve")
-    await server.until(lambda: pressed.acknowledged and "waits no longer" in question.content)
+    (answer,) = await server.until(lambda: pressed.answers)
+    assert answer.content == "This waits no longer."
+    assert answer.ephemeral
+    assert question.content.endswith("⛔ Denied.")
     assert all(button["disabled"] for button in question.buttons().values())
+
+
+async def test_a_click_that_discord_takes_no_answer_to_is_seen_all_the_same(
+    server: DiscordServer, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    question = await ask_to_read(server, connect)
+    gone: Payload = {"message": "Unknown interaction", "code": 10062}
+    server.faults.append(Fault(method="POST", path="/callback$", status=404, body=gone))
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+    await server.until(lambda: question.content.endswith("⛔ Denied."))
+    assert all(button["disabled"] for button in question.buttons().values())
+    assert "Unknown interaction" in caplog.text
 
 
 async def test_a_call_that_nobody_decides_about_expires(
@@ -275,6 +291,28 @@ async def test_a_call_that_expires_before_it_was_asked_about(
     assert all(button["disabled"] for button in question.buttons().values())
 
 
+async def test_nobody_is_asked_about_a_call_that_is_over_by_then(
+    server: DiscordServer, connect: Connect
+) -> None:
+    # What the model said before takes longer than the call may wait.
+    server.faults.append(Fault.rate_limit("POST", "/messages$", 0.8))
+    script = [ChatMessage.assistant("Let me see.", READ), results]
+    await connect(script, approval_timeout=0.2)
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    await said(server, "Nobody approved the call in time")
+    assert not any(each.buttons() for each in server.said())
+
+
+async def test_the_question_stands_above_the_answer_though_a_call_came_first(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([ChatMessage.assistant(READ), "Done."])
+    await server.command(server.ada, server.general, "ask", question="Read it.")
+    question = await said(server, "may **read\\_file** run?")
+    await server.press(server.ada, question, "Deny")
+    assert (await said(server, "Done.")).content == "> Read it.\nDone."
+
+
 async def test_buttons_that_can_t_be_disabled_are_a_line(
     server: DiscordServer, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -297,8 +335,10 @@ async def test_a_button_of_a_bot_that_has_gone_waits_no_longer(
     buttons = [{"custom_id": "llmgine-approval:0123:yes", "label": "Approve", "disabled": False}]
     row = {"type": 1, "components": [{"type": 2, "style": 3, **buttons[0]}]}
     old = server.post(server.general, server.bot, {"content": "May it run?", "components": [row]})
-    await server.press(server.bob, old, "Approve")
-    await server.until(lambda: old.content == "May it run?\nThis waits no longer.")
+    pressed = await server.press(server.bob, old, "Approve")
+    (answer,) = await server.until(lambda: pressed.answers)
+    assert answer.content == "This waits no longer."
+    assert old.content == "May it run?"
     assert all(button["disabled"] for button in old.buttons().values())
 
 

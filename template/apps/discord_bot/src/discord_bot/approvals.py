@@ -43,6 +43,11 @@ class _Waiting:
     message: discord.Message | None = None
     outcome: str = ""
 
+    @property
+    def ended(self) -> str:
+        """What the message says once it is over."""
+        return f"{self.text}\n{self.outcome}"
+
 
 class Approvals:
     """The calls of all conversations that wait for a click."""
@@ -50,22 +55,24 @@ class Approvals:
     def __init__(self) -> None:
         self._waiting: dict[str, _Waiting] = {}
 
-    async def ask(
-        self,
-        session: BusSession,
-        event: ToolApprovalRequestedEvent,
-        asker: discord.abc.User,
-        say: Say,
-    ) -> None:
-        """Ask whether a call may run.
+    def expect(
+        self, session: BusSession, event: ToolApprovalRequestedEvent, asker: discord.abc.User
+    ) -> str:
+        """Take a call that waits, before anybody is asked; return what `ask` knows it by."""
+        key = token_hex(8)
+        self._waiting[key] = _Waiting(session, event.call, asker, _question(event, asker))
+        return key
+
+    async def ask(self, key: str, say: Say) -> None:
+        """Ask whether a call may run, unless it is over by now.
 
         Raises:
             DiscordException: the question can't be sent.
             OSError: nor can Discord be reached.
         """
-        key = token_hex(8)
-        waiting = _Waiting(session, event.call, asker, _question(event, asker))
-        self._waiting[key] = waiting
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return
         try:
             waiting.message = await say(waiting.text, _buttons(key))
         except BaseException:
@@ -95,16 +102,20 @@ class Approvals:
             refusal = f"Only {waiting.asker.mention} can decide about this."
             await interaction.response.send_message(refusal, ephemeral=True)
             return
-        outcome = _GONE
-        if waiting is not None:
-            del self._waiting[key]
-            outcome = await _decide(waiting, approved=answer == "yes")
-        before = waiting.text if waiting is not None else ""
-        if interaction.message is not None:
-            before = before or interaction.message.content
-        await interaction.response.edit_message(
-            content=f"{before}\n{outcome}", view=_buttons(key, disabled=True)
-        )
+        if waiting is None:
+            # What came of it may stand there already: the words of the message stay.
+            await interaction.response.edit_message(view=_buttons(key, disabled=True))
+            await interaction.followup.send(_GONE, ephemeral=True)
+            return
+        del self._waiting[key]
+        waiting.outcome = await _decide(waiting, approved=answer == "yes")
+        try:
+            await interaction.response.edit_message(
+                content=waiting.ended, view=_buttons(key, disabled=True)
+            )
+        except TROUBLE:
+            await _close(waiting)  # it is decided all the same, and people should see that
+            raise
 
 
 async def _decide(waiting: _Waiting, *, approved: bool) -> str:
@@ -122,8 +133,7 @@ async def _close(waiting: _Waiting) -> None:
     if waiting.message is None:
         return
     try:
-        content = f"{waiting.text}\n{waiting.outcome}"
-        await waiting.message.edit(content=content, view=_buttons("", disabled=True))
+        await waiting.message.edit(content=waiting.ended, view=_buttons("", disabled=True))
     except TROUBLE as error:
         _log.warning("the buttons of a call can't be disabled: %s", trouble(error))
 

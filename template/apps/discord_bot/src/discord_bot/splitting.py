@@ -122,11 +122,11 @@ def _cut(text: str, start: int, far: int, opening: str) -> int:
     least = start + (far - start) // 2
     for pattern in _BREAKS:
         for found in reversed(list(pattern.finditer(text, least, far))):
-            if found.end() not in barred and not _joined(text, found.end()):
+            if found.end() not in barred and not _joined(text, found.end(), start):
                 return found.end()
     anywhere = [end for end in range(far, start, -1) if end not in barred]
     # A letter with a thousand accents has to be cut all the same.
-    return next((end for end in anywhere if not _joined(text, end)), anywhere[0])
+    return next((end for end in anywhere if not _joined(text, end, start)), anywhere[0])
 
 
 def _barred(fences: Iterable[tuple[int, int, str]]) -> Iterator[int]:
@@ -135,12 +135,18 @@ def _barred(fences: Iterable[tuple[int, int, str]]) -> Iterator[int]:
         yield from range(at + 1, end + 1) if opening else range(at, end)
 
 
-def _joined(text: str, index: int) -> bool:
-    """Tell whether what stands before and behind is one sign to a reader."""
+def _joined(text: str, index: int, start: int) -> bool:
+    """Tell whether what stands before and behind is one sign to a reader.
+
+    Args:
+        text: the text.
+        index: the place.
+        start: a place before it where a sign begins.
+    """
     before, after = text[index - 1], text[index]
     if _is_flag(before) and _is_flag(after):
         run = index
-        while run > 0 and _is_flag(text[run - 1]):
+        while run > start and _is_flag(text[run - 1]):
             run -= 1
         return (index - run) % 2 == 1
     return (

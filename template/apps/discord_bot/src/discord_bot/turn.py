@@ -92,21 +92,28 @@ class Turns:
         self._turn = asyncio.create_task(self._session.execute(RunTurn(text=question.text)))
         self._answer = self._new_answer(question, question.heading)
         self._answer.start()
-        cancelled: asyncio.CancelledError | None = None
+        showing = asyncio.create_task(self._shown(question, self._turn))
         try:
-            await asyncio.wait({self._turn})
-        except asyncio.CancelledError as error:
-            cancelled = error
+            await asyncio.wait({showing})
+        except asyncio.CancelledError:
             self._turn.cancel()
-            await asyncio.wait({self._turn})
+            await asyncio.wait({showing})  # an answer that is there already is shown to its end
+            raise
+        finally:
+            if not showing.done():
+                showing.cancel()
+        showing.result()
+
+    async def _shown(self, question: Question, turn: asyncio.Task[TurnResult]) -> None:
+        """Show the turn's answer to its end, and what is left to say."""
+        await asyncio.wait({turn})
         await self._session.publish_and_wait(_AllHeardEvent())
         async with self._speaking:
             self._question = None
-            await self._answer.finish()
-            if note := STOPPED if cancelled else self._note(self._turn):
+            if self._answer is not None:
+                await self._answer.finish()
+            if note := self._note(turn):
                 await question.say(note)
-        if cancelled is not None:
-            raise cancelled
 
     def _new_answer(self, question: Question, heading: str = "") -> Answer:
         return Answer(question.say, heading, failed=self._cancel)
@@ -123,23 +130,28 @@ class Turns:
         elif isinstance(event.chunk, TextDelta) and event.chunk.text:
             self._answer.add(f"\n\n{event.chunk.text}" if self._goes_on else event.chunk.text)
             self._goes_on = False
-            self._written = True
+            self._written = self._written or not event.chunk.text.isspace()
 
     def _all_heard(self, event: _AllHeardEvent) -> None:
         """Be handled: whoever published the event waits for that."""
 
     async def _ask(self, event: ToolApprovalRequestedEvent) -> None:
+        question = self._question
+        if question is None:
+            return  # the turn is over
+        key = self._approvals.expect(self._session, event, question.asker)
         try:
             async with self._speaking:
-                question = self._question
-                if question is None:
-                    return  # the turn is over
+                if self._question is not question:
+                    return
                 # What is said meanwhile will stand in messages of its own, below the buttons.
-                before, self._answer = self._answer, self._new_answer(question)
+                before = self._answer
+                begun = before is not None and before.begun
+                self._answer = self._new_answer(question, "" if begun else question.heading)
                 if before is not None:
                     await before.finish()
                 try:
-                    await self._approvals.ask(self._session, event, question.asker, question.say)
+                    await self._approvals.ask(key, question.say)
                 finally:
                     self._answer.start()
         except TROUBLE as error:
