@@ -214,6 +214,46 @@ async def test_whatever_can_be_awaited_is_awaited(tools: ToolManager) -> None:
     assert [each.content for each in results] == ["generated", "own", "own", "at once"]
 
 
+async def test_calls_at_once_wait_for_one_and_the_same(tools: ToolManager) -> None:
+    """Such as a connection that the first of them opens."""
+    opened: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> str:
+        return await opened
+
+    async def wait_outside() -> str:
+        return await opened
+
+    tools.register_tool(wait)
+    calls = [
+        asyncio.create_task(tools.execute_tool_call(ToolCall(id=str(number), name="wait")))
+        for number in range(2)
+    ]
+    outside = asyncio.create_task(wait_outside())
+    await asyncio.sleep(0)
+    opened.set_result("open")
+    assert [(await call).content for call in calls] == ["open", "open"]
+    assert await outside == "open"
+
+
+async def test_a_tool_that_cancels_itself_cancels_what_it_shares(tools: ToolManager) -> None:
+    shared: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> str:
+        current().cancel()
+        return await shared
+
+    async def wait_outside() -> str:
+        return await shared
+
+    call = asyncio.create_task(run(tools, wait))
+    outside = asyncio.create_task(wait_outside())
+    async with asyncio.timeout(10):
+        assert "CancelledError" in (await call).text
+        with pytest.raises(asyncio.CancelledError):
+            await outside
+
+
 async def test_what_can_t_be_waited_for_is_the_tools_failure(tools: ToolManager) -> None:
     @types.coroutine
     def odd() -> Generator[object, None, None]:

@@ -212,26 +212,33 @@ def _begun(steps: Coroutine[object, None, None]) -> asyncio.Task[None]:
 class _Begun(Coroutine[object, None, None]):
     """A coroutine that takes its first step before its task does, as from Python 3.12 on."""
 
-    __slots__ = ("_first", "_over", "_steps")
+    __slots__ = ("_awaited", "_first", "_over", "_steps")
 
     def __init__(self, steps: Coroutine[object, None, None]) -> None:
         self._steps = steps
         self._over = True
         self._first: list[object] = []  # what the first step waits for, until the task knows
+        self._awaited = False
 
     def begin(self) -> None:
         """Take the first step, in the task's name."""
         try:
-            self._first.append(self._steps.send(None))
+            waits_for = self._steps.send(None)
         except StopIteration:
             return
         self._over = False
+        self._first.append(waits_for)
+        # The mark by which a task knows an `await`, and which it takes away: as long as it is
+        # there, nobody else can wait for the same.
+        if asyncio.isfuture(waits_for) and waits_for._asyncio_future_blocking:  # noqa: SLF001
+            self._awaited = True
+            waits_for._asyncio_future_blocking = False  # noqa: SLF001
 
     def send(self, value: None) -> object:
         """Go on."""
         if self._over:
             raise StopIteration
-        return self._first.pop() if self._first else self._steps.send(value)
+        return self._first_wait() if self._first else self._steps.send(value)
 
     def throw(
         self,
@@ -243,10 +250,18 @@ class _Begun(Coroutine[object, None, None]):
         del value, traceback  # tasks don't give them
         if self._over:
             raise error
-        waits_for = self._first.pop() if self._first else None
+        waits_for = self._first[0] if self._first else None
         if asyncio.isfuture(waits_for) and waits_for.cancel():
-            return waits_for
+            return self._first_wait()
+        self._first.clear()
         return self._steps.throw(error)
+
+    def _first_wait(self) -> object:
+        """Return what the first step waits for, marked as it was."""
+        waits_for = self._first.pop()
+        if asyncio.isfuture(waits_for):
+            waits_for._asyncio_future_blocking = self._awaited  # noqa: SLF001
+        return waits_for
 
     def close(self) -> None:
         """End the coroutine."""
