@@ -22,7 +22,7 @@ from llmgine.contracts import (
 )
 from llmgine.errors import CommandTimeoutError, LlmgineError, QueueFullError
 from llmgine.settings import BusSettings
-from llmgine.testing.virtual_time import run_in_virtual_time
+from llmgine.testing.fixtures import run_in_virtual_time
 
 Fate: TypeAlias = Literal["quick", "suspend", "fail", "fail later", "publish", "hang"]
 

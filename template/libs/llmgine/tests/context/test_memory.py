@@ -10,10 +10,10 @@ from llmgine.context import InMemoryContextStore
 from llmgine.context.memory import build
 from llmgine.contracts import ChatMessage, ContextStore, Event, Publisher
 from llmgine.settings import ContextSettings
-from llmgine.testing.listing_suite import ListingSuite
+from llmgine.testing.context_suite import ContextStoreSuite
 
 
-class TestInMemoryContextStore(ListingSuite):
+class TestInMemoryContextStore(ContextStoreSuite):
     def make_store(self, publisher: Publisher) -> ContextStore:
         return InMemoryContextStore(publisher)
 

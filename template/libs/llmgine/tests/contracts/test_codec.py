@@ -17,10 +17,9 @@ from llmgine.contracts import codec
 from llmgine.contracts.ambient import AMBIENT, Ambient
 from llmgine.contracts.chat import ChatMessage, JsonObject, JsonValue, OpaquePart, TextPart
 from llmgine.contracts.codec import NEWER, decode, encode, register
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import CommandResultEvent, SessionEndEvent
 from llmgine.contracts.llm import Usage
-from llmgine.contracts.messages import Command, CommandResult, Event
+from llmgine.contracts.messages import Command, CommandResult, ErrorInfo, Event
 from llmgine.errors import CodecError, RateLimitError, UndecoratedMessageError
 
 ItemT = TypeVar("ItemT")

@@ -27,7 +27,6 @@ from llmgine.contracts.chat import (
     ToolResult,
 )
 from llmgine.contracts.codec import decode, encode, registered_types
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import ResolveToolApproval
 from llmgine.contracts.llm import (
     JsonObjectFormat,
@@ -47,7 +46,7 @@ from llmgine.contracts.llm import (
     Usage,
     UsageUpdate,
 )
-from llmgine.contracts.messages import CommandResult, Message
+from llmgine.contracts.messages import CommandResult, ErrorInfo, Message
 from llmgine.errors import CodecError
 
 # Lone surrogates included; two in a row JSON would join, and the codec refuses.

@@ -28,8 +28,8 @@ from uuid import UUID
 import pytest
 from llmgine.contracts.chat import JsonObject, TextPart
 from llmgine.contracts.codec import decode, encode, register
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.llm import NamedTool
+from llmgine.contracts.messages import ErrorInfo
 from llmgine.errors import CodecError
 
 AnyT = TypeVar("AnyT")

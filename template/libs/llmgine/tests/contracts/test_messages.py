@@ -27,7 +27,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.ambient import AMBIENT, Ambient
 from llmgine.contracts.chat import TextPart
-from llmgine.contracts.error_info import ErrorInfo
+from llmgine.contracts.messages import ErrorInfo
 from llmgine.contracts.protocols import ProviderCapabilities, capabilities_of
 from llmgine.errors import QueueFullError, provider_error
 

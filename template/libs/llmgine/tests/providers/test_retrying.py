@@ -45,9 +45,9 @@ from llmgine.providers.observed import ObservedProvider
 from llmgine.providers.retrying import RetryingProvider
 from llmgine.providers.scripted import BrokenStream, ScriptedProvider, ScriptStep
 from llmgine.settings import RetrySettings
+from llmgine.testing.fixtures import run_in_virtual_time
 from llmgine.testing.provider_suite import ProviderSuite
 from llmgine.testing.recording import RecordingPublisher
-from llmgine.testing.virtual_time import run_in_virtual_time
 
 T = TypeVar("T")
 REQUEST = LLMRequest(messages=(ChatMessage.user("hi"),))

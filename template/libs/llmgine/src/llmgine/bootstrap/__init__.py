@@ -16,8 +16,7 @@ In an application that has a life of its own, such as FastAPI's:
             yield
 """
 
-from llmgine.bootstrap.application import ApplicationBootstrap
+from llmgine.bootstrap.application import ApplicationBootstrap, exit_on_wrong_settings
 from llmgine.bootstrap.config import ApplicationConfig
-from llmgine.bootstrap.exits import exit_on_wrong_settings
 
 __all__ = ["ApplicationBootstrap", "ApplicationConfig", "exit_on_wrong_settings"]

@@ -1,20 +1,21 @@
-"""The application: the one place where the rooms meet."""
+"""The application: the one place where the rooms meet, from its start to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import logging
+import os
 import signal
-from collections.abc import Callable, Iterable
-from contextlib import AsyncExitStack
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self, TypeVar
+from types import FrameType, TracebackType
+from typing import Self, TypeAlias, TypeVar
 
 from llmgine.bootstrap.answering import Answering
 from llmgine.bootstrap.config import ApplicationConfig
-from llmgine.bootstrap.exits import SignalWatch
 from llmgine.bootstrap.wiring import Factory, Maker, called, fitting
 from llmgine.bus import MessageBus
 from llmgine.contracts import (
@@ -31,12 +32,58 @@ from llmgine.errors import BusNotRunningError, ConfigurationError, WouldDeadlock
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.providers.usage import UsageLedger
 
-__all__ = ["ApplicationBootstrap"]
+__all__ = ["ApplicationBootstrap", "exit_on_wrong_settings"]
 
 MiddlewareT = TypeVar("MiddlewareT")
 
 _log = logging.getLogger(__name__)
 _LAST = -1_000_000
+_USAGE = 2
+_EXIT_BASE = 128
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+class _SignalWatch:
+    """Listens to signals from `open` to `close`, and gives them back as they were.
+
+    The first signal calls `first`, on the event loop; the next ends the process at once with
+    status 128 + its number, whatever is still under way.
+
+    Args:
+        first: what to do at the first signal.
+        signals: what to listen to.
+
+    Attributes:
+        heard: the first signal, once it has come.
+    """
+
+    def __init__(self, first: Callable[[], None], signals: tuple[signal.Signals, ...]) -> None:
+        self._first = first
+        self._signals = signals
+        self._before: dict[signal.Signals, _Handler] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.heard: signal.Signals | None = None
+
+    def open(self) -> None:
+        """Start listening; the main thread alone can."""
+        self._loop = asyncio.get_running_loop()
+        for each in self._signals:
+            self._before[each] = signal.signal(each, self._heard)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for each, before in self._before.items():
+            # Python knows no handler that it didn't install, and can't put it back.
+            signal.signal(each, signal.SIG_DFL if before is None else before)
+        self._before.clear()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.heard is not None or self._loop is None or self._loop.is_closed():
+            # No clean-up: that is what hangs when somebody asks a second time.
+            os._exit(_EXIT_BASE + number)
+        self.heard = signal.Signals(number)
+        self._loop.call_soon_threadsafe(self._first)
 
 
 @dataclass(slots=True)
@@ -107,7 +154,7 @@ class ApplicationBootstrap:
         self._wired: _Wired | None = None
         self._stack: AsyncExitStack | None = None
         self._starts_bus = False
-        self._watch: SignalWatch | None = None
+        self._watch: _SignalWatch | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = asyncio.Event()
 
@@ -213,7 +260,7 @@ class ApplicationBootstrap:
         self._now()
         if self._watch is None:
             watched = signals or (signal.SIGINT, signal.SIGTERM)
-            self._watch = SignalWatch(self._stop_requested.set, watched)
+            self._watch = _SignalWatch(self._stop_requested.set, watched)
             self._watch.open()
         await self._stop_requested.wait()
         return self._watch.heard
@@ -304,3 +351,13 @@ def _chosen_bus(
 def _cancel_all(registered: Iterable[Registration]) -> None:
     for registration in registered:
         registration.cancel()
+
+
+@contextmanager
+def exit_on_wrong_settings() -> Generator[None, None, None]:
+    """Turn a `ConfigurationError` into its text on stderr and the exit status 2."""
+    try:
+        yield
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(_USAGE) from None

@@ -6,8 +6,7 @@ import time
 from collections.abc import Sequence
 from threading import Lock
 
-from llmgine.context.listing import FIRST_FEW, listed, opening
-from llmgine.context.window import copied, history_window
+from llmgine.context.window import FIRST_FEW, copied, history_window, listed, opening
 from llmgine.contracts import (
     ChatHistoryUpdatedEvent,
     ChatMessage,
@@ -15,7 +14,7 @@ from llmgine.contracts import (
     Publisher,
     StoredSession,
 )
-from llmgine.contracts.publishing import tell
+from llmgine.contracts.protocols import tell
 from llmgine.errors import VersionConflictError
 from llmgine.settings import ContextSettings
 

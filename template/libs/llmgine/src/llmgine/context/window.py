@@ -1,4 +1,4 @@
-"""What stores hand out: copies that share nothing, and windows cut where a model can go on."""
+"""What stores hand out: copies that share nothing, windows cut where a model can go on, lists."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
-from llmgine.contracts import ChatMessage, MediaPart, OpaquePart, RefusalPart
+from llmgine.contracts import ChatMessage, MediaPart, OpaquePart, RefusalPart, StoredSession
 from llmgine.contracts.chat import Part, ToolCall, ToolResult
 
 __all__ = [
+    "FIRST_FEW",
     "SUMMARY",
+    "check_limit",
     "copied",
     "estimated_tokens",
     "history_window",
+    "listed",
+    "opening",
     "summarised",
     "token_window",
     "unmatched_results",
@@ -246,3 +250,46 @@ async def summarised(
         ChatMessage.user(text), provider_data={SUMMARY: {"first": first, "last": number}}
     )
     return [*instructions, summary, *history_window(messages, last)]
+
+
+FIRST_FEW = 4
+"""Among so many messages the user's first is looked for."""
+
+_LONGEST_OPENING = 200
+
+
+def opening(messages: Iterable[ChatMessage]) -> str:
+    """Return how the user began, given the first few messages."""
+    for message in messages:
+        if message.role == "user":
+            return message.text[:_LONGEST_OPENING]
+    return ""
+
+
+def _place(session: StoredSession) -> tuple[float, str]:
+    return session.updated_at, session.session_id
+
+
+def listed(
+    sessions: Iterable[StoredSession], limit: int, after: StoredSession | None
+) -> list[StoredSession]:
+    """Return a page of all the sessions that there are.
+
+    Raises:
+        ValueError: `limit` is negative.
+    """
+    check_limit(limit)
+    left = (
+        sessions if after is None else (each for each in sessions if _place(each) < _place(after))
+    )
+    return sorted(left, key=_place, reverse=True)[:limit]
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a limit that can't be meant.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if limit < 0:
+        raise ValueError(f"limit must be 0 or more, not {limit}")

@@ -16,7 +16,6 @@ from llmgine.contracts.chat import (
     ToolCall,
     ToolResult,
 )
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import (
     ChatHistoryUpdatedEvent,
     CommandResultEvent,
@@ -53,7 +52,7 @@ from llmgine.contracts.llm import (
     Usage,
     UsageUpdate,
 )
-from llmgine.contracts.messages import Command, CommandResult, Event, Message, new_id
+from llmgine.contracts.messages import Command, CommandResult, ErrorInfo, Event, Message, new_id
 from llmgine.contracts.protocols import (
     Bus,
     ContextStore,
@@ -69,8 +68,8 @@ from llmgine.contracts.protocols import (
     StoredSession,
     ToolExecutor,
     capabilities_of,
+    tell,
 )
-from llmgine.contracts.publishing import tell
 from llmgine.contracts.stream import ResponseBuilder, closing, fold, fold_stream, unfold
 from llmgine.errors import ProviderError
 

@@ -1,7 +1,12 @@
-"""The parts that can be replaced, each as the few methods that the others rely on."""
+"""The parts that can be replaced, each as the few methods that the others rely on.
+
+Beside the protocol of publishers stands how a part tells them of something that has happened.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
@@ -29,6 +34,8 @@ __all__ = [
     "StoredSession",
     "ToolExecutor",
     "capabilities_of",
+    "tell",
+    "tell_surely",
 ]
 
 EventT = TypeVar("EventT", bound=Event)
@@ -36,6 +43,10 @@ HandlerT_contra = TypeVar("HandlerT_contra", contravariant=True)
 
 CallNext = Callable[[Message], Awaitable[object]]
 Observer = Callable[[Event], None]
+
+_log = logging.getLogger(__name__)
+# The loop keeps only weak references to tasks.
+_telling: set[asyncio.Task[bool]] = set()
 
 
 class Registration(Protocol):
@@ -278,3 +289,29 @@ def capabilities_of(provider: LLMProvider) -> ProviderCapabilities:
     if isinstance(provider, DescribesCapabilities):
         return provider.capabilities
     return ProviderCapabilities()
+
+
+async def tell(publisher: Publisher | None, event: Event) -> bool:
+    """Publish an event; return whether that worked.
+
+    For parts whose own work is done and must not fail because nobody could be told: a refused
+    event (a full queue, a stopped bus) is written to the log, and goes no further.
+    """
+    if publisher is None:
+        return True
+    try:
+        await publisher.publish(event)
+    except Exception:
+        _log.warning("%s was not published", type(event).__name__, exc_info=True)
+        return False
+    return True
+
+
+async def tell_surely(publisher: Publisher | None, event: Event) -> None:
+    """Publish an event as `tell` does; a cancellation of the caller doesn't stop it."""
+    if publisher is None:
+        return
+    telling = asyncio.create_task(tell(publisher, event))
+    _telling.add(telling)
+    telling.add_done_callback(_telling.discard)
+    await asyncio.shield(telling)

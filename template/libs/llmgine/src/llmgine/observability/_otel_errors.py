@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmgine.contracts.error_info import ErrorInfo
+from llmgine.contracts.messages import ErrorInfo
 from llmgine.observability import _otel_names as names
 from llmgine.observability._guard import Caught, attempt
 from llmgine.observability._otel_values import Values, clean

@@ -17,8 +17,8 @@ from functools import partial
 from threading import current_thread, local
 from typing import Final
 
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import AttributeValue, LogEvent, LogLevel
+from llmgine.contracts.messages import ErrorInfo
 from llmgine.observability._guard import Caught, attempt
 from llmgine.observability.client import ObservabilityClient, emitting_parent_id
 

@@ -25,8 +25,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.error_info import ErrorInfo
-from llmgine.contracts.messages import Event, Message
+from llmgine.contracts.messages import ErrorInfo, Event, Message
 from llmgine.observability._guard import Caught, attempt
 from llmgine.observability.content import Treatment, says_nothing, treatment, withheld
 from llmgine.observability.redaction import (

@@ -21,8 +21,7 @@ from llmgine.contracts import (
     current_session_id,
     new_id,
 )
-from llmgine.contracts.protocols import ProviderCapabilities, capabilities_of
-from llmgine.contracts.publishing import tell, tell_surely
+from llmgine.contracts.protocols import ProviderCapabilities, capabilities_of, tell, tell_surely
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import CallCancelledError
 from llmgine.providers.usage import MeteredCall, UsageLedger

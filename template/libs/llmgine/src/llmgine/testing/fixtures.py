@@ -1,4 +1,4 @@
-"""Fixtures for pytest: a bus, and applications on it, that leave nothing behind.
+"""Fixtures for pytest: a bus, and applications on it, that leave nothing behind; and virtual time.
 
 In the `conftest.py` of a folder of tests:
 
@@ -15,13 +15,28 @@ Then a test asks for what it needs:
 
     async def test_turn(start_app: StartApp) -> None:
         app = await start_app(provider=ScriptedProvider(["Hello!"]), setup=assistant.register)
+
+Tests in which waiting takes no time run on a loop of their own:
+
+    def test_a_search_is_tried_again() -> None:
+        async def scenario() -> None:
+            async with MessageBus.isolated() as bus:
+                ...
+
+        run_in_virtual_time(scenario())
+
+Time goes by only while nothing is left to do, and then at once up to the next timer: a pause of an
+hour is over in a moment, and no limit cuts short what is under way. What happens on other threads
+or over connections isn't waited for, so that such tests belong on an ordinary loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+import asyncio
+import selectors
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
-from typing import Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack
 
 import pytest_asyncio
 
@@ -31,7 +46,16 @@ from llmgine.contracts import ContextStore, LLMProvider, ToolExecutor
 from llmgine.observability import ObservabilityClient, ObservabilityEventHandler
 from llmgine.settings import BusSettings
 
-__all__ = ["StartApp", "bus", "quiet_config", "start_app"]
+__all__ = [
+    "StartApp",
+    "VirtualTimeLoop",
+    "bus",
+    "quiet_config",
+    "run_in_virtual_time",
+    "start_app",
+]
+
+T = TypeVar("T")
 
 _DRAIN = 2.0
 
@@ -94,3 +118,35 @@ async def start_app(bus: MessageBus) -> AsyncGenerator[StartApp, None]:
             return await stack.enter_async_context(app)
 
         yield start
+
+
+class _Selector(selectors.SelectSelector):
+    """Adds what would be waited for to its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout and 0)
+        if timeout and not ready:
+            self.now += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock begins at 0, and jumps to the next timer when nothing is left."""
+
+    def __init__(self) -> None:
+        self._virtual = _Selector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        """Return the seconds that have gone by."""
+        return self._virtual.now
+
+
+def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop of its own, as `asyncio.run` does, without waiting."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)

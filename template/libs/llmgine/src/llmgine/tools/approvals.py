@@ -14,7 +14,7 @@ from llmgine.contracts import (
     paused_clock,
     tell,
 )
-from llmgine.contracts.publishing import tell_surely
+from llmgine.contracts.protocols import tell_surely
 from llmgine.errors import ToolError
 
 __all__ = ["Answer", "Approvals"]

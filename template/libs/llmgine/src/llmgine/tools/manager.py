@@ -22,7 +22,7 @@ from llmgine.contracts import (
     tell,
 )
 from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.publishing import tell_surely
+from llmgine.contracts.protocols import tell_surely
 from llmgine.errors import ToolError, ToolRegistrationError
 from llmgine.settings import ToolSettings
 from llmgine.tools.approvals import Answer, Approvals

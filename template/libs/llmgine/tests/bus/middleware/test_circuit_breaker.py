@@ -27,7 +27,7 @@ from llmgine.errors import (
     StreamInterruptedError,
 )
 from llmgine.settings import BusSettings, CircuitBreakerSettings
-from llmgine.testing.virtual_time import VirtualTimeLoop, run_in_virtual_time
+from llmgine.testing.fixtures import VirtualTimeLoop, run_in_virtual_time
 
 Fate = Literal["ok", "fail", "wrong input", "hang", "hang on", "wait"]
 QUICK = CircuitBreakerSettings(calls=4, window=60, failures=2, ratio=0.5, open_for=10)

@@ -17,7 +17,7 @@ from llmgine.bus.middleware import RateLimit, TokenLimit
 from llmgine.contracts import Command, Event, Message
 from llmgine.errors import BusStoppedError, ConfigurationError, RateExceededError
 from llmgine.settings import BusSettings, RateLimitSettings
-from llmgine.testing.virtual_time import VirtualTimeLoop, run_in_virtual_time
+from llmgine.testing.fixtures import VirtualTimeLoop, run_in_virtual_time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from llmgine.errors import (
     StreamInterruptedError,
 )
 from llmgine.settings import BusSettings, CommandRetrySettings
-from llmgine.testing.virtual_time import run_in_virtual_time
+from llmgine.testing.fixtures import run_in_virtual_time
 
 
 @dataclass(frozen=True, kw_only=True)

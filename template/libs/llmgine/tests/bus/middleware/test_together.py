@@ -14,7 +14,7 @@ from llmgine.bus.middleware import CircuitBreaker, DeadLetters, RateLimit, Retry
 from llmgine.contracts import Command, Event, Middleware
 from llmgine.errors import CircuitOpenError, RateExceededError
 from llmgine.settings import CircuitBreakerSettings, CommandRetrySettings, RateLimitSettings
-from llmgine.testing.virtual_time import run_in_virtual_time
+from llmgine.testing.fixtures import run_in_virtual_time
 
 
 @dataclass(frozen=True, kw_only=True)

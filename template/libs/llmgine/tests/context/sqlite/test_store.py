@@ -23,10 +23,9 @@ from llmgine.contracts import ChatMessage, ContextStore, OpaquePart, Publisher, 
 from llmgine.errors import CodecError, ContextStoreError, VersionConflictError
 from llmgine.testing.context_suite import DurableContextStore, DurableContextStoreSuite
 from llmgine.testing.fixtures import quiet_config
-from llmgine.testing.listing_suite import ListingSuite
 
 
-class TestSQLiteContextStore(ListingSuite, DurableContextStoreSuite):
+class TestSQLiteContextStore(DurableContextStoreSuite):
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path: Path) -> None:
         self.path = tmp_path / "context.db"

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmgine.contracts.codec import decode, encode, register
-from llmgine.contracts.error_info import ErrorInfo
-from llmgine.contracts.messages import Message
+from llmgine.contracts.messages import ErrorInfo, Message
 from llmgine.errors import CodecError
 
 __all__ = ["DeadLetter", "DeadLetterFile"]

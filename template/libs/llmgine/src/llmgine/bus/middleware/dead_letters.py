@@ -14,13 +14,12 @@ from llmgine.bus.message_bus import MessageBus
 from llmgine.bus.middleware.dead_letter_file import DeadLetter, DeadLetterFile
 from llmgine.bus.middleware.keys import BySession, Place, is_command
 from llmgine.bus.middleware.outcome import current_frame, was_cancelled
-from llmgine.contracts.error_info import ErrorInfo
 from llmgine.contracts.events import (
     CommandResultEvent,
     EventHandlerFailedEvent,
     SessionEndEvent,
 )
-from llmgine.contracts.messages import Event, Message
+from llmgine.contracts.messages import ErrorInfo, Event, Message
 from llmgine.contracts.protocols import CallNext
 from llmgine.errors import BusNotRunningError, WouldDeadlockError, WrongLoopError
 from llmgine.settings import DeadLetterSettings

@@ -19,10 +19,15 @@ from weakref import finalize
 
 from pydantic_core import from_json, to_json
 
-from llmgine.context.listing import check_limit
 from llmgine.context.sqlite.database import Connection, DatabaseFile, Worker
 from llmgine.context.sqlite.listing import found_session, listed_sessions
-from llmgine.context.window import copied, history_window, unmatched_results, window_start
+from llmgine.context.window import (
+    check_limit,
+    copied,
+    history_window,
+    unmatched_results,
+    window_start,
+)
 from llmgine.contracts import (
     ChatHistoryUpdatedEvent,
     ChatMessage,
@@ -33,7 +38,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.chat import Role
 from llmgine.contracts.codec import decode, encode
-from llmgine.contracts.publishing import tell
+from llmgine.contracts.protocols import tell
 from llmgine.errors import CodecError, ContextStoreError, CorruptRowError, VersionConflictError
 from llmgine.settings import ContextSettings
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from llmgine.context.listing import FIRST_FEW, opening
 from llmgine.context.sqlite.database import Connection
+from llmgine.context.window import FIRST_FEW, opening
 from llmgine.contracts import ChatMessage, StoredSession
 from llmgine.contracts.codec import decode
 from llmgine.errors import CodecError

@@ -52,7 +52,7 @@ from llmgine.contracts.codec._declared import (
     is_mapping,
     is_tag,
 )
-from llmgine.contracts.error_info import ErrorInfo
+from llmgine.contracts.messages import ErrorInfo
 from llmgine.errors import CodecError, UndecoratedMessageError
 
 __all__ = ["MAX_BYTES", "NEWER", "decode", "encode", "register", "registered_types"]
