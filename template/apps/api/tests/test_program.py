@@ -20,6 +20,7 @@ from api.cli import main
 # The program with one more stream, and one more feed, that have no end.
 ENDLESS = """
 import asyncio
+import threading
 import api.serving
 from api.cli import main
 from fastapi.responses import StreamingResponse
@@ -44,6 +45,10 @@ def make_web(application):
         yield b"data: first\\n\\n"
         await asyncio.Event().wait()
 
+    async def stuck():
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+
+    web.add_api_route("/stuck", stuck, methods=["POST"])
     web.add_api_route("/endless", stream, methods=["POST"])
     web.add_api_route("/endless", feed)
     return web
@@ -107,6 +112,21 @@ async def test_a_signal_ends_it_in_order(tmp_path: Path, environment: dict[str, 
     lines = (tmp_path / ".llmgine/events.jsonl").read_text().splitlines()
     kinds = [json.loads(each)["event_type"] for each in lines]
     assert (kinds[0], kinds[-1]) == ("SessionStartEvent", "SessionEndEvent")
+
+
+@needs_signals
+async def test_what_takes_no_cancelling_doesn_t_hold_it(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    async with (
+        running(tmp_path, environment) as (process, url, _),
+        httpx2.AsyncClient(base_url=url, trust_env=False, timeout=50) as client,
+    ):
+        assert (await client.post("/stuck")).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        assert b"is left behind" in await process.stderr.read()
 
 
 async def test_other_servers_pages_of_this_machine_are_foreign(

@@ -7,7 +7,9 @@ signal's number where a signal ended it: 130 for Ctrl-C, 143 for SIGTERM.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import threading
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Annotated
@@ -20,6 +22,7 @@ from api.settings import ApiConfig, ApiSettings, is_name
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+_LAST_WORDS = 2.0
 
 app = typer.Typer(
     add_completion=False,
@@ -45,13 +48,10 @@ def api(
 ) -> None:
     """Serve the page, the sessions and the OpenAI-compatible endpoint, until a signal ends it."""
     config = _config(provider, model, host)
-    # What serves takes a second to import: Ctrl-C within it is no traceback.
-    from api.serving import serve
-
     if not (config.api.key or _is_loopback(host)):
         text = "there is no key: whoever reaches this address may call; LLMGINE_API__KEY sets one"
         sys.stderr.write(f"{text}\n")
-    raise typer.Exit(asyncio.run(serve(config, host, port)))
+    raise typer.Exit(asyncio.run(_served(config, host, port)))
 
 
 def main() -> None:
@@ -61,6 +61,25 @@ def main() -> None:
             app()
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
+
+
+async def _served(config: ApiConfig, host: str, port: int) -> int:
+    # What serves takes a second to import: Ctrl-C within it is no traceback.
+    from api.serving import SIGNALLED, serve
+
+    status = await serve(config, host, port)
+    if status >= SIGNALLED:
+        # Everything is written out, and Python would wait for threads and tasks without end.
+        last = threading.Timer(_LAST_WORDS, _leave, (status,))
+        last.daemon = True
+        last.start()
+    return status
+
+
+def _leave(status: int) -> None:
+    sys.stderr.write("work that didn't end when it was cancelled is left behind\n")
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _config(provider: str | None, model: str | None, host: str) -> ApiConfig:
