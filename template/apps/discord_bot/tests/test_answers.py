@@ -12,7 +12,7 @@ from discord_bot.bot import Bot
 from discord_bot.config import DiscordSettings
 from discord_bot.demo.server import DiscordServer
 from discord_bot.demo.state import Fault
-from discord_bot.demo.world import Person, Posted
+from discord_bot.demo.world import Payload, Person, Posted
 from llmgine.bus import MessageBus
 from llmgine.contracts import (
     ChatMessage,
@@ -95,6 +95,45 @@ async def test_other_messages_are_nobody_s_business(
     await server.say(server.ada, server.general, f"{server.bot.mention} last")
     await answer(server, "1: last")
     assert len(server.said()) == 1
+
+
+async def test_a_message_that_is_told_of_twice_is_answered_once(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard] * 3)
+    channel = server.direct(server.ada)
+    asked = await server.say(server.ada, channel, "one")
+    await server.gateway.tell("MESSAGE_CREATE", asked.payload())
+    await server.say(server.ada, channel, "two")
+    await answer(server, "3: two")
+
+
+async def test_the_role_that_bears_the_bot_s_name_is_the_bot(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard])
+    tags = {"bot_id": str(server.bot.id)}
+    role: Payload = {"id": "77", "name": "assistant", "permissions": "0", "tags": tags}
+    guild_id = str(server.guild_id)
+    await server.gateway.tell("GUILD_ROLE_CREATE", {"guild_id": guild_id, "role": role})
+    text = f"<@&77> are you <@&{server.role_id}>?"
+    asked = server.post(server.general, server.ada, {"content": text})
+    named = ["77", str(server.role_id)]
+    await server.gateway.tell("MESSAGE_CREATE", {**asked.payload(), "mention_roles": named})
+    await answer(server, "1: are you @staff?")
+
+
+async def test_what_is_attached_is_said_to_be_unread(
+    server: DiscordServer, connect: Connect
+) -> None:
+    await connect([heard])
+    channel = server.direct(server.ada)
+    file: Payload = {"id": "1", "filename": "a.png", "size": 1, "url": "", "proxy_url": ""}
+    asked = server.post(channel, server.ada, {"content": "What is this?"})
+    await server.gateway.tell("MESSAGE_CREATE", {**asked.payload(), "attachments": [file]})
+    await server.until(server.said)
+    unread = "-# I can't open attachments: I have read only what you wrote.\n"
+    await answer(server, f"{unread}1: What is this?")
 
 
 async def test_without_a_thread_the_answer_stands_in_place(

@@ -12,6 +12,7 @@ from discord_bot.demo.server import DiscordServer
 from discord_bot.demo.state import Fault
 from discord_bot.demo.world import Payload, Person, Posted
 from llmgine.contracts import ChatMessage, LLMRequest, ToolCall
+from llmgine.errors import ContextStoreError
 
 Connect: TypeAlias = Callable[..., Awaitable[Bot]]
 
@@ -82,6 +83,24 @@ async def test_clear_forgets_the_place_it_is_used_in(
     await said(server, "3: Who am I?")
 
 
+async def test_a_command_that_fails_says_so_and_no_more(
+    server: DiscordServer,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def forget(self: Bot, place_id: int) -> None:
+        raise ContextStoreError("a secret")
+
+    monkeypatch.setattr(Bot, "forget", forget)
+    await connect([])
+    cleared = await server.command(server.ada, server.general, "clear")
+    (answer,) = await server.until(lambda: cleared.answers)
+    assert answer.content.startswith("-# That went wrong")
+    assert answer.ephemeral
+    assert "a secret" in caplog.text
+
+
 async def test_clear_waits_for_nobody(server: DiscordServer, connect: Connect) -> None:
     await connect(["word " * 300], delay=0.05)
     channel = server.direct(server.ada)
@@ -120,7 +139,11 @@ async def test_trace_tells_what_the_last_turn_did(server: DiscordServer, connect
 
 async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None:
     calls = [
-        ToolCall(id=str(number), name="calculate", arguments='{"expression": "`1`"}')
+        ToolCall(
+            id=str(number),
+            name="calculate",
+            arguments='{"expression": "`1`😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀"}',
+        )
         for number in range(150)
     ]
     bot = await connect([ChatMessage.assistant(*calls), "Done."])
@@ -131,6 +154,7 @@ async def test_trace_is_bounded(server: DiscordServer, connect: Connect) -> None
     (answer,) = await server.until(lambda: traced.answers)
     assert answer.content.count("```") == 2
     assert answer.content.endswith("...\n```")
+    assert len(answer.content.encode("utf-16-le")) // 2 <= 2000
     conversation = bot.conversation(channel.id)
     assert conversation is not None
     *lines, last = conversation.trace.text().splitlines()
@@ -276,6 +300,16 @@ async def test_of_long_arguments_the_beginning_is_shown(
     await connect([ChatMessage.assistant(call), results])
     await server.say(server.ada, server.direct(server.ada), "Read it.")
     question = await said(server, " characters more\n```")
+    await server.press(server.ada, question, "Deny")
+    await said(server, "The user denied the call")
+
+
+async def test_of_arguments_nothing_is_unseen(server: DiscordServer, connect: Connect) -> None:
+    call = ToolCall(id="1", name="read_file", arguments='{"path": "\u202etxt.a\u200b \\u0000é"}')
+    await connect([ChatMessage.assistant(call), results])
+    await server.say(server.ada, server.direct(server.ada), "Read it.")
+    question = await said(server, "may **read")
+    assert '"\\u202etxt.a\\u200b \\u0000é"' in question.content
     await server.press(server.ada, question, "Deny")
     await said(server, "The user denied the call")
 

@@ -79,7 +79,7 @@ def test_without_a_token_there_is_a_line(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("given", ["two words", "a\ttab", "wort\u00e4hnlich"])
+@pytest.mark.parametrize("given", ["two words", "a\ttab", "wort\u00e4hnlich", '"quoted"'])
 def test_what_can_t_be_a_token_is_refused_without_being_shown(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

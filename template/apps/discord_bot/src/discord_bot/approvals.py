@@ -21,7 +21,6 @@ from llmgine.errors import LlmgineError
 from discord_bot.answer import Say
 from discord_bot.reports import TROUBLE, trouble
 from discord_bot.saying import escaped
-from discord_bot.splitting import sayable
 
 __all__ = ["Approvals"]
 
@@ -150,13 +149,20 @@ def _buttons(key: str, *, disabled: bool = False) -> View:
 
 
 def _question(event: ToolApprovalRequestedEvent, asker: discord.abc.User) -> str:
-    given = sayable(_pretty(event.call.arguments)).replace("```", "'''")
+    given = _visible(_pretty(event.call.arguments)).replace("```", "'''")
     if len(given) > _LONGEST // 2:
         more = len(given) - _LONGEST // 2
         given = f"{given[: _LONGEST // 2]}\n... and {more} characters more"
     name = escaped(event.call.name[:64])
     until = f"<t:{int(event.expires_at)}:R>"
     return f"{asker.mention}, may **{name}** run? ({until})\n```json\n{given}\n```"
+
+
+def _visible(text: str) -> str:
+    """Return the text with escapes for what isn't seen, or turns the direction of reading."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text
+    )
 
 
 def _pretty(arguments: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import sys
+from collections import deque
 
 import discord
 from llmgine.bootstrap import ApplicationBootstrap
@@ -23,8 +24,10 @@ __all__ = ["Bot"]
 
 _log = logging.getLogger(__name__)
 _TITLE = 80
+_REMEMBERED = 1000
 _ASKED = (discord.MessageType.default, discord.MessageType.reply)
 _BLANK = "Ask me something: your question beside my name, or `/ask`."
+_ATTACHED = "-# I can't open attachments: I have read only what you wrote.\n"
 _BUSY = "I still have several questions to answer here: please ask again when I have."
 _PERMISSIONS = discord.Permissions(
     view_channel=True,
@@ -59,6 +62,7 @@ class Bot(discord.Client):
         self._approvals = Approvals()
         self._conversations: dict[int, Conversation] = {}
         self._ending = False
+        self._heard: deque[int] = deque(maxlen=_REMEMBERED)
         self._tree = Commands(self, self)
 
     async def end(self) -> None:
@@ -94,6 +98,9 @@ class Bot(discord.Client):
         """Answer a message that is meant for us."""
         if message.author.bot or message.type not in _ASKED or not self._is_meant(message):
             return
+        if message.id in self._heard:
+            return  # after a gap Discord may tell of a message once more
+        self._heard.append(message.id)
         guild_id = None if message.guild is None else message.guild.id
         if not self.may_ask(message.author, guild_id):
             _log.info("user %s may not ask in server %s", message.author.id, guild_id)
@@ -149,8 +156,14 @@ class Bot(discord.Client):
     def _is_meant(self, message: discord.Message) -> bool:
         if message.guild is None or (self.user is not None and self.user in message.mentions):
             return True
+        if any(self._is_own(role) for role in message.role_mentions):
+            return True
         channel = message.channel
         return isinstance(channel, discord.Thread) and channel.owner_id == self._own_id
+
+    def _is_own(self, role: discord.Role) -> bool:
+        """Tell whether it's the role that bears our name, which is easily mentioned instead."""
+        return role.tags is not None and role.tags.bot_id == self._own_id
 
     @property
     def _own_id(self) -> int | None:
@@ -158,8 +171,9 @@ class Bot(discord.Client):
 
     async def _take(self, message: discord.Message) -> None:
         text = self._text(message)
+        heading = _ATTACHED if message.attachments else ""
         if not text:
-            await message.reply(_BLANK, mention_author=False)
+            await message.reply(f"{heading}{_BLANK}", mention_author=False)
             return
         place_id, say = message.channel.id, in_channel(message.channel)
         if isinstance(message.channel, discord.TextChannel):
@@ -168,13 +182,15 @@ class Bot(discord.Client):
                 say = in_reply(message)
             else:
                 place_id, say = thread.id, in_channel(thread)
-        await self.ask(place_id, Question(text, message.author, say))
+        await self.ask(place_id, Question(text, message.author, say, heading))
 
     def _text(self, message: discord.Message) -> str:
-        """Return the message without our name, and with other people's instead of their ids."""
+        """Return the message without our name, and with other names instead of their ids."""
         text = re.sub(rf"<@!?{self._own_id}>", "", message.content)
         for user in message.mentions:
             text = re.sub(rf"<@!?{user.id}>", f"@{user.display_name}".replace("\\", ""), text)
+        for role in message.role_mentions:
+            text = text.replace(role.mention, "" if self._is_own(role) else f"@{role.name}")
         return text.strip()
 
 

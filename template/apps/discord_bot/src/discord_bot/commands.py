@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Protocol
 
 import discord
@@ -11,7 +12,7 @@ from discord import app_commands
 from discord_bot.conversation import Conversation
 from discord_bot.reports import TROUBLE, trouble
 from discord_bot.saying import escaped, to_command
-from discord_bot.splitting import LIMIT, sayable
+from discord_bot.splitting import LIMIT, Piece, sayable, split
 from discord_bot.turn import Question
 
 __all__ = ["Commands", "Host"]
@@ -22,6 +23,7 @@ _ROOM = LIMIT - 100
 _NOT_ALLOWED = "You may not use this here."
 _BUSY = "An answer is under way here: try again when it is done."
 _FORGOTTEN = "Forgotten: the conversation starts anew."
+_FAILED = "-# That went wrong: whoever runs me finds the reason in the log."
 _NO_TRACE = "Nothing has been answered here for a while."
 
 _Interaction = discord.Interaction[discord.Client]
@@ -73,12 +75,17 @@ class Commands(app_commands.CommandTree[discord.Client]):
     async def on_error(
         self, interaction: _Interaction, error: app_commands.AppCommandError, /
     ) -> None:
-        """Tell the trouble with Discord in a line; what else fails is a bug."""
+        """Tell the trouble with Discord in a line; what else fails is a bug, or the store's."""
         cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
         if isinstance(cause, TROUBLE):
             _log.warning("%s", trouble(cause))
         else:
             await super().on_error(interaction, error)
+            with suppress(*TROUBLE):  # the bug is what counts
+                if interaction.response.is_done():
+                    await to_command(interaction)(_FAILED)
+                else:
+                    await interaction.response.send_message(_FAILED, ephemeral=True)
 
 
 def _add_ask(tree: Commands, host: Host) -> None:
@@ -114,9 +121,9 @@ def _add_trace(tree: Commands, host: Host) -> None:
     async def trace(interaction: discord.Interaction[discord.Client]) -> None:
         conversation = host.conversation(_place(interaction))
         text = "" if conversation is None else sayable(conversation.trace.text())
-        if len(text) > _ROOM:
-            text = f"{text[:_ROOM]}\n..."
-        shown = f"```\n{text}\n```" if text else _NO_TRACE
+        first, *more = split(text, _ROOM) or [Piece("")]
+        lines = f"{first.text}\n..." if more else first.text
+        shown = f"```\n{lines}\n```" if lines else _NO_TRACE
         await interaction.response.send_message(shown, ephemeral=True)
 
 

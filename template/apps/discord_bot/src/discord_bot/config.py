@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import EllipsisType
@@ -13,6 +14,7 @@ from llmgine.errors import ConfigurationError
 __all__ = ["BotConfig", "DiscordSettings", "token_of"]
 
 _TOKEN = "DISCORD_TOKEN"  # noqa: S105 - the name of the variable
+_POSSIBLE = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +72,9 @@ def token_of(config: BotConfig) -> str:
             f"{_TOKEN}: expected the bot's token in the environment or in .env, found none "
             "(apps/discord_bot/README.md says where to get one; --demo needs none)"
         )
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    if not _POSSIBLE.fullmatch(token):
         raise ConfigurationError(
-            f"{_TOKEN}: expected a token, found characters that no token has; copy it again"
+            f"{_TOKEN}: expected a token, found characters that no token has, such "
+            "as quotes or spaces; copy it again"
         )
     return token

@@ -29,7 +29,7 @@ def trouble(error: BaseException) -> str:
     if isinstance(error, discord.Forbidden):
         return (
             f"Discord forbids it{_where(error)} ({error.text}, code {error.code}): give the bot "
-            "View Channels, Send Messages and Send Messages in Threads there"
+            "View Channels, Send Messages, Send Messages in Threads and Read Message History there"
         )
     text = " ".join(str(error).split())
     return redact_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)
