@@ -5,16 +5,27 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httpx2
 import openai
 import pytest
-from llmgine.bus import MessageBus
-from llmgine.contracts import ChatMessage, CommandResultEvent
+from api.completions import answering
+from assistant import AnswerRequest
+from llmgine.bus import BusSession, MessageBus
+from llmgine.contracts import (
+    ChatMessage,
+    CommandResultEvent,
+    LLMChunk,
+    LLMRequest,
+    LLMResponse,
+    StreamStart,
+)
+from llmgine.contracts.stream import unfold
 from llmgine.providers.scripted import ScriptedProvider
+from starlette.types import Message
 
 if TYPE_CHECKING:
     from conftest import Stage
@@ -22,6 +33,28 @@ if TYPE_CHECKING:
 StartServer: TypeAlias = Callable[..., Awaitable[str]]
 StartClient: TypeAlias = Callable[..., Awaitable[httpx2.AsyncClient]]
 HI: list[Any] = [{"role": "user", "content": "Hi"}]
+
+
+class Stubborn(ScriptedProvider):
+    """A provider that doesn't heed cancellation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+
+    async def complete(self, request: LLMRequest) -> LLMResponse:
+        """Answer when it may, and not before."""
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            await self.may_end.wait()
+        return await super().complete(request)
+
+    async def stream(self, request: LLMRequest) -> AsyncGenerator[LLMChunk, None]:
+        """Begin; go on when it may."""
+        yield StreamStart()
+        for chunk in unfold(await self.complete(request)):
+            yield chunk
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -72,6 +105,60 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error_and_the_model_s_w
                 await stream.until_done()
     await bus.join()
     assert [each.result.status for each in results] == ["cancelled"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_doesn_t_heed_the_limit_keeps_no_caller_waiting(
+    start_server: StartServer,
+    bus: MessageBus,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    stream: bool,
+) -> None:
+    monkeypatch.setattr(answering, "_PATIENCE", 0.1)
+    provider = Stubborn()
+    url = await start_server(provider=provider, api={"request_timeout": 0.5})
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=40) as client:
+        asked = {"model": "scripted", "messages": HI, "stream": stream}
+        answer = await client.post("/v1/chat/completions", json=asked)
+        provider.may_end.set()
+        assert "not done in 0.5 s" in answer.text
+        assert "[DONE]" not in answer.text
+        assert answer.status_code == (200 if stream else 504)
+    await bus.join()
+    assert "the provider works on" in caplog.text
+
+
+async def test_a_last_piece_that_isn_t_taken_is_given_up(bus: MessageBus) -> None:
+    asked = LLMRequest(messages=(ChatMessage.user("Hi"),))
+    blocked = asyncio.Event()
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        if not message.get("more_body", True):
+            blocked.set()
+            await asyncio.get_running_loop().create_future()
+
+    async def answer(command: AnswerRequest) -> LLMResponse:
+        response = LLMResponse(message=ChatMessage.assistant("Hello!"))
+        for chunk in unfold(response):
+            if command.hear is not None:
+                await command.hear(chunk)
+        return response
+
+    bus.register_command_handler(AnswerRequest, answer)
+    async with bus:
+        sent = answering.Answering(
+            BusSession(bus=bus), asked, run_tools=False, model="m", stream=True, usage=False
+        )
+        sending = asyncio.create_task(sent({}, receive, send))
+        await blocked.wait()
+        sending.cancel()
+        async with asyncio.timeout(30):
+            await asyncio.wait((sending,))
+        assert sending.cancelled()
 
 
 async def test_the_documentation_knows_every_field(start_client: StartClient) -> None:

@@ -280,7 +280,7 @@ async def test_there_is_an_opinion_on_every_field_of_openai_s(stage: Stage) -> N
         (b'{"a":' * 65 + b"1" + b"}" * 65, "64 levels"),
         (b'{"a": [' + b'"\\"[[[[[[[[", ' * 20 + b"1" + b"[" * 70, "64 levels"),
         (b'"' + b'\\"' * 50_000, "Unterminated"),
-        (b"{%s}" % b",".join(b'"%d":0' % at for at in range(10_001)), "10,000 members"),
+        (b"{" + b",".join(b'"%d":0' % at for at in range(10_001)) + b"}", "10,000 members"),
     ],
 )
 async def test_a_body_that_can_t_be_read(stage: Stage, sent: bytes, said: str) -> None:
@@ -367,9 +367,9 @@ async def test_an_unknown_model(stage: Stage) -> None:
         ),
         (ContentFilterError("no"), openai.BadRequestError, "content_filter", False),
         (NotFoundError("gone"), openai.NotFoundError, "model_not_found", False),
-        (RateLimitError("slow"), openai.RateLimitError, "rate_limit_exceeded", True),
+        (RateLimitError("secret"), openai.RateLimitError, "rate_limit_exceeded", True),
         (
-            RateExceededError("slow", key="k", retry_after=1.5),
+            RateExceededError("secret", key="k", retry_after=1.5),
             openai.RateLimitError,
             "rate_limit_exceeded",
             True,
@@ -391,9 +391,9 @@ async def test_an_unknown_model(stage: Stage) -> None:
             "provider_unavailable",
             True,
         ),
-        (ProviderServerError("down"), openai.InternalServerError, "provider_failed", True),
-        (BadResponseError("odd"), openai.InternalServerError, "provider_failed", True),
-        (StreamInterruptedError("odd"), openai.InternalServerError, "provider_failed", False),
+        (ProviderServerError("secret"), openai.InternalServerError, "provider_failed", True),
+        (BadResponseError("secret"), openai.InternalServerError, "provider_failed", True),
+        (StreamInterruptedError("secret"), openai.InternalServerError, "provider_failed", False),
         (BusStoppedError("secret"), openai.InternalServerError, "stopping", True),
         (LlmgineError("secret"), openai.InternalServerError, "internal_error", True),
     ],
@@ -433,12 +433,17 @@ async def test_statuses(stage: Stage, error: LlmgineError, status: int) -> None:
 async def test_what_callers_are_not_told_is_in_the_log(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stage.script(AuthenticationError("401: wrong key"), LlmgineError("a bug"))
-    for _ in range(2):
+    stage.script(
+        AuthenticationError("401: wrong key"),
+        LlmgineError("a bug"),
+        RateLimitError("429: acme asks too often"),
+    )
+    for status in (500, 500, 429):
         answer = await ask(stage, messages=HI)
-        assert answer.status_code == 500
+        assert answer.status_code == status
     assert "AuthenticationError: 401: wrong key" in caplog.text
     assert "LlmgineError: a bug" in caplog.text
+    assert "RateLimitError: 429: acme asks too often" in caplog.text
 
 
 async def test_an_error_that_nobody_foresaw_leaks_nothing(

@@ -22,13 +22,14 @@ from llmgine.contracts import (
     SessionEndEvent,
     StreamEnd,
     StreamStart,
+    TextDelta,
     TextPart,
     ThinkingPart,
     ToolCall,
     ToolCallDelta,
     Usage,
 )
-from llmgine.errors import RateLimitError
+from llmgine.errors import RateLimitError, StreamInterruptedError
 from llmgine.providers.scripted import BrokenStream, ScriptedProvider
 from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
@@ -200,6 +201,19 @@ async def test_parts_that_come_as_a_whole(stage: Stage) -> None:
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 
 
+async def test_a_provider_that_doesn_t_say_when_it_starts(stage: Stage) -> None:
+    class Abrupt(ScriptedProvider):
+        async def stream(self, request: LLMRequest) -> AsyncGenerator[LLMChunk, None]:
+            del request
+            yield TextDelta(index=0, text="So.")
+            yield StreamEnd()
+
+    stage.actor.script = Abrupt()
+    chunks = await pieces(stage)
+    assert text(chunks) == "So."
+    assert {each.model for each in chunks} == {stage.model}
+
+
 async def test_streams_at_once_are_not_mixed_up(stage: Stage) -> None:
     async def one(number: int) -> None:
         words = f"number {number}"
@@ -228,7 +242,8 @@ async def test_an_error_before_the_first_piece_has_its_status(stage: Stage) -> N
     ("error", "told"),
     [
         (None, "provider_failed"),
-        (RateLimitError("slow down"), "rate_limit_exceeded"),
+        (RateLimitError("secret"), "rate_limit_exceeded"),
+        (StreamInterruptedError("no connection to secret"), "provider_failed"),
         (ZeroDivisionError("secret"), "internal_error"),
     ],
 )

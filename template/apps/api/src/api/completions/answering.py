@@ -20,8 +20,8 @@ from api.problems import Problem, unexpected
 
 __all__ = ["Answering"]
 
-_SERVER = 500
 _SILENCE = 15.0
+_PATIENCE = 1.0
 _HEADERS = (
     (b"content-type", f"{EventSourceResponse.media_type}; charset=utf-8".encode()),
     (b"cache-control", b"no-cache"),
@@ -80,18 +80,32 @@ class Answering(Response):
             await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         finally:
             leaving.cancel()
-            if not sending.ended:  # else only the session is left to be closed
+            both = asyncio.gather(working, leaving, return_exceptions=True)
+            if sending.done:  # only the session is left to be closed
+                await both
+            else:
                 working.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
-        if not working.cancelled():
+                await self._end(both, sending)
+        if working.done() and not working.cancelled():
             working.result()
+
+    async def _end(
+        self,
+        both: asyncio.Future[tuple[BaseException | None, BaseException | None]],
+        sending: _Sending,
+    ) -> None:
+        """Wait for cancelled work, but not for ever: the provider may not heed it."""
+        _, left = await asyncio.wait((both,), timeout=_PATIENCE)
+        if left:
+            sending.shut()
+            _log.warning("%s: cancelled, but the provider works on", self._name)
 
     async def _work(self, sending: _Sending) -> None:
         try:
             await self._answer(sending)
         except LlmgineError as error:
             problem = problem_of(error)
-            if problem.status >= _SERVER:
+            if problem.message != str(error):
                 _log.warning("%s: %s: %s", self._name, type(error).__name__, error)
             await sending.fail(problem)
         except Problem as problem:
@@ -122,12 +136,14 @@ class _Sending:
 
     Attributes:
         started: whether it is too late for another status.
-        ended: whether there is nothing more to send.
+        ended: whether nothing more is to be sent.
+        done: whether the last of it has been sent.
     """
 
     def __init__(self, writer: ChunkWriter | None, send: Send) -> None:
         self.started = False
         self.ended = False
+        self.done = False
         self._writer = writer
         self._send = send
         self._one_at_a_time = asyncio.Lock()
@@ -146,10 +162,17 @@ class _Sending:
 
     async def whole(self, body: bytes) -> None:
         """Send a whole answer."""
+        if self.ended:
+            return
         self.started = self.ended = True
         headers = Response(body, media_type="application/json").raw_headers
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
+        self.done = True
+
+    def shut(self) -> None:
+        """Send nothing more, whatever comes."""
+        self.ended = True
 
     async def fail(self, problem: Problem) -> None:
         """Send what is to be said instead of the answer, or of the rest of it.
@@ -171,6 +194,7 @@ class _Sending:
                 await self._send(start)
             self.ended = last
             await self._send({"type": "http.response.body", "body": events, "more_body": not last})
+            self.done = last
 
 
 def _check(answer: LLMResponse | StreamEnd) -> None:

@@ -58,7 +58,9 @@ _KINDS: tuple[tuple[type[LlmgineError], int, str], ...] = (
 _UNTOLD = {
     "provider_access": "The model's provider doesn't let this server in: its operator can say why.",
     "insufficient_quota": "What this server may spend on models is spent.",
+    "provider_failed": "The model's provider failed, or broke its answer off.",
     "provider_unavailable": "The model's provider can't be reached, or has no capacity.",
+    "rate_limit_exceeded": "The model is asked too often for now: ask again in a while.",
     "stopping": "The server is about to end: ask again in a while.",
 }
 _LASTING = frozenset({"insufficient_quota", "provider_access"})
@@ -81,8 +83,8 @@ def problem_of(error: LlmgineError) -> Problem:
 
 def interrupted() -> Problem:
     """Return what the caller is told where the provider itself says that its answer is none."""
-    text = "The model's provider broke its answer off with an error."
-    return Problem(status=_BAD_GATEWAY, message=text, code="provider_failed")
+    code = "provider_failed"
+    return Problem(status=_BAD_GATEWAY, message=_UNTOLD[code], code=code)
 
 
 def _headers(error: LlmgineError, code: str) -> dict[str, str]:

@@ -105,7 +105,7 @@ class ChunkWriter:
         self._about = {"id": name, "object": "chat.completion.chunk", "created": created}
         self._model = model
         self._usage = usage
-        self._head = ""
+        self._head = self._headed(model)
         self._seen: set[int] = set()
         self._calls: dict[int, int] = {}
         self._said_no = False
@@ -132,9 +132,12 @@ class ChunkWriter:
             yield from self._end(chunk)
 
     def _start(self, chunk: StreamStart) -> bytes:
-        about = {**self._about, "model": chunk.model or self._model, "system_fingerprint": None}
-        self._head = _encode(about)[:-1]
+        self._head = self._headed(chunk.model or self._model)
         return self._event({"role": "assistant", "content": ""})
+
+    def _headed(self, model: str) -> str:
+        """Return how events begin."""
+        return _encode({**self._about, "model": model, "system_fingerprint": None})[:-1]
 
     def _part(self, index: int, part: Part) -> bytes:
         """Return what a part says that came as a whole."""
