@@ -226,6 +226,13 @@ def test_anthropics_own_tools_join_the_requests_and_betas_become_a_header(desk: 
     assert heard.headers["anthropic-workspace-id"] == "w"
 
 
+def test_no_penalty_is_nothing_to_refuse(desk: Desk) -> None:
+    _, heard = desk.asked(
+        LLMRequest(messages=(HELLO,), presence_penalty=0.0, frequency_penalty=0.0)
+    )
+    assert heard.json().keys() == {"model", "max_tokens", "messages"}
+
+
 async def test_an_older_version_of_the_api_takes_sampling() -> None:
     request = LLMRequest(messages=(HELLO,), temperature=0.5, top_p=0.9, top_k=3)
     async with (

@@ -96,8 +96,8 @@ class Writer:
         )
         reasons = {
             "seed: answers can't be repeated": request.seed is not None,
-            "presence_penalty: there is no such thing": request.presence_penalty is not None,
-            "frequency_penalty: there is no such thing": request.frequency_penalty is not None,
+            "presence_penalty: there is no such thing": bool(request.presence_penalty),
+            "frequency_penalty: there is no such thing": bool(request.frequency_penalty),
             "metadata: labels aren't kept, only a user_id is": bool(request.metadata),
             "response_format: a JSON object needs a schema; give a JsonSchemaFormat": isinstance(
                 request.response_format, JsonObjectFormat
