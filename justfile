@@ -38,6 +38,7 @@ imports:
 dependencies:
     uv run deptry template/libs/llmgine/src --config template/libs/llmgine/pyproject.toml -pri "DEP002=litellm|xllamacpp|opentelemetry-exporter-otlp"
     uv run deptry template/libs/assistant/src --config template/libs/assistant/pyproject.toml -pri DEP002=tzdata
+    uv run deptry template/apps/api/src --config template/apps/api/pyproject.toml
     uv run deptry template/apps/chat/src --config template/apps/chat/pyproject.toml
     uv run deptry template/apps/discord_bot/src --config template/apps/discord_bot/pyproject.toml
     uv run deptry template/apps/mcp_server/src --config template/apps/mcp_server/pyproject.toml
