@@ -147,6 +147,23 @@ async def test_calls_of_the_caller_s_tools_are_the_answer(bus: MessageBus) -> No
     assert fold(on.heard) == response
 
 
+async def test_calls_and_results_are_heard_around_the_answer(bus: MessageBus) -> None:
+    on = stage(bus, calling("weather", "erase"), "Done.", calling("own"))
+    heard: list[ChatMessage] = []
+
+    async def hear_tools(message: ChatMessage) -> None:
+        heard.append(message)
+
+    own = LLMRequest(messages=HI.messages, tools=(CALLERS,))
+    async with on.app, BusSession("s", bus=on.app.bus) as session:
+        await session.execute(AnswerRequest(request=HI, hear_tools=hear_tools))
+        await session.execute(AnswerRequest(request=own, hear_tools=hear_tools))
+    calls, results = heard
+    assert [call.id for call in calls.tool_calls] == ["weather-0", "erase-1"]
+    assert [result.tool_call_id for result in results.tool_results] == ["weather-0", "erase-1"]
+    assert [result.is_error for result in results.tool_results] == [False, True]
+
+
 async def test_tools_may_be_left_out(bus: MessageBus) -> None:
     on = stage(bus, "no tools")
     async with on.app:

@@ -26,7 +26,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.stream import ResponseBuilder
 
-from assistant.rounds import Hear, Rounds
+from assistant.rounds import Hear, HearTools, Rounds
 
 __all__ = ["Answer", "AnswerRequest"]
 
@@ -53,11 +53,14 @@ class AnswerRequest(Command[LLMResponse]):
         run_tools: whether the application's own tools are offered where the request has none.
         hear: takes the answer's pieces as they come: those of one stream, whatever the number of
             model calls. The model waits for whoever takes its time.
+        hear_tools: takes what is no piece of the answer: each message in which the model calls the
+            application's own tools, before they run, and then the one with all their results.
     """
 
     request: LLMRequest
     run_tools: bool = True
     hear: Hear | None = field(default=None, repr=False)
+    hear_tools: HearTools | None = field(default=None, repr=False)
 
 
 class Answer(Rounds):
@@ -66,21 +69,17 @@ class Answer(Rounds):
     Args:
         provider: who answers.
         tools: who runs the tools; `None` where the model's calls are the answer.
-        request: what is asked.
-        hear: who takes the pieces.
+        command: what is asked, and who hears of it.
     """
 
     def __init__(
-        self,
-        provider: LLMProvider,
-        tools: ToolExecutor | None,
-        request: LLMRequest,
-        hear: Hear | None,
+        self, provider: LLMProvider, tools: ToolExecutor | None, command: AnswerRequest
     ) -> None:
-        self._whole = _Whole(hear, calls=tools is None)
+        self._whole = _Whole(command.hear, calls=tools is None)
         super().__init__(provider, tools, self._whole.hear)
-        self._in_pieces = hear is not None
-        self._asked = request
+        self._in_pieces = command.hear is not None
+        self._hear_tools = None if tools is None else command.hear_tools
+        self._asked = command.request
         self._said: list[ChatMessage] = []
 
     async def run(self) -> LLMResponse:
@@ -108,6 +107,9 @@ class Answer(Rounds):
 
     async def _save(self, *messages: ChatMessage) -> None:
         self._said += messages
+        for message in messages:
+            if self._hear_tools is not None and (message.tool_calls or message.tool_results):
+                await self._hear_tools(message)
 
     async def _keep(self, text: str) -> None:
         """Keep nothing: what has come of it was heard."""

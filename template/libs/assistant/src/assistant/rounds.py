@@ -25,7 +25,7 @@ from llmgine.contracts.protocols import capabilities_of
 from llmgine.contracts.stream import ResponseBuilder, closing
 from llmgine.errors import StreamInterruptedError
 
-__all__ = ["MAX_ROUNDS", "Hear", "Rounds"]
+__all__ = ["MAX_ROUNDS", "Hear", "HearTools", "Rounds"]
 
 MAX_ROUNDS = 8
 """How often a model may call tools before it has to answer."""
@@ -34,6 +34,9 @@ _GRACE = 0.5
 
 Hear: TypeAlias = Callable[[LLMChunk], Awaitable[None]]
 """Takes a piece of an answer; the next one comes when it is done with this one."""
+
+HearTools: TypeAlias = Callable[[ChatMessage], Awaitable[None]]
+"""Takes a message with tool calls, which are run then, or the one with their results."""
 
 
 class Rounds(ABC):

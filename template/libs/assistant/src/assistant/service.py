@@ -113,11 +113,12 @@ class Assistant:
             prompt = ChatMessage.system(parts.system_prompt)
             request = replace(request, messages=(prompt, *request.messages))
         request = replace(request, model=request.model or parts.model)
+        asked = replace(command, request=request)
         tools = parts.tools if command.run_tools and not request.tools else None
         alone = _Unattended()
         token = _unattended.set(alone)
         try:
-            return await Answer(parts.provider, tools, request, command.hear).run()
+            return await Answer(parts.provider, tools, asked).run()
         finally:
             alone.active = False
             _unattended.reset(token)
