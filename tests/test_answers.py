@@ -204,7 +204,7 @@ def test_reserved_names_cover_python_the_members_and_what_the_project_installs()
     python = {*sys.stdlib_module_names, *(word.lower() for word in keyword.kwlist)}
     members = {path.parent.name for path in TEMPLATE.glob("*/*/pyproject.toml")}
     wanted = {name for name in python if lower.fullmatch(name)} | members | requirements()
-    assert {name.replace("_", "-") for name in wanted} <= reserved_names()
+    assert {re.sub("[_.]", "-", name) for name in wanted} <= reserved_names()
 
 
 def requirements() -> set[str]:
