@@ -81,6 +81,17 @@ async def test_a_rate_limit_delays_an_answer_and_loses_nothing_of_it(
     assert len([path for _, path in server.requests if "/messages" in path]) < 40
 
 
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+async def test_a_rate_limit_that_outlasts_the_client_s_patience_loses_nothing(
+    server: DiscordServer, connect: Connect, method: str
+) -> None:
+    text = " ".join(f"word{number}" for number in range(40))
+    await connect([text], delay=0.01)
+    server.faults.append(Fault.rate_limit(method, "/messages", 0.02, times=7))
+    await server.say(server.ada, server.direct(server.ada), "Hi")
+    await said(server, text)
+
+
 async def test_a_server_that_fails_for_a_moment_gets_the_answer_later(
     server: DiscordServer, connect: Connect
 ) -> None:

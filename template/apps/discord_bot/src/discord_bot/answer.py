@@ -9,7 +9,7 @@ from typing import Protocol
 from discord import Message
 from discord.ui import View
 
-from discord_bot.reports import PASSING
+from discord_bot.reports import TROUBLE, passes
 from discord_bot.splitting import sayable, split
 
 __all__ = ["PAUSE", "Answer", "Say"]
@@ -85,9 +85,9 @@ class Answer:
             last = self._ended.is_set()
             try:
                 await self._show()
-            except PASSING:
+            except TROUBLE as error:
                 failures += 1
-                if failures == _PATIENCE:
+                if failures == _PATIENCE or not passes(error):
                     raise
                 self._changed.set()
                 await asyncio.sleep(PAUSE)

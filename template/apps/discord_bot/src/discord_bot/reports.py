@@ -12,16 +12,21 @@ import aiohttp
 import discord
 from llmgine.observability.redaction import redact_text
 
-__all__ = ["PASSING", "TROUBLE", "lines_on_stderr", "trouble"]
-
-PASSING = (OSError, aiohttp.ClientError, discord.DiscordServerError)
-"""What goes wrong with a network or a server, and may be right the next time."""
+__all__ = ["TROUBLE", "lines_on_stderr", "passes", "trouble"]
 
 TROUBLE = (OSError, aiohttp.ClientError, discord.DiscordException)
 """Whatever goes wrong between the bot and Discord, for good perhaps."""
 
 _CHANNEL = re.compile(r"/channels/(\d+)")
+_TOO_MANY = 429
 _LOGGERS = ("discord", "discord_bot")
+
+
+def passes(error: BaseException) -> bool:
+    """Tell whether it may be right the next time: the network, a server, too many requests."""
+    if isinstance(error, discord.HTTPException):
+        return isinstance(error, discord.DiscordServerError) or error.status == _TOO_MANY
+    return isinstance(error, OSError | aiohttp.ClientError)
 
 
 def trouble(error: BaseException) -> str:
