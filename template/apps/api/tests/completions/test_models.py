@@ -13,6 +13,7 @@ import httpx2
 import openai
 import pytest
 from api.completions import answering
+from api.completions.wire import ChunkWriter
 from assistant import AnswerRequest
 from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (
@@ -150,8 +151,9 @@ async def test_a_last_piece_that_isn_t_taken_is_given_up(bus: MessageBus) -> Non
 
     bus.register_command_handler(AnswerRequest, answer)
     async with bus:
+        writer = ChunkWriter("chatcmpl-1", 0, "m", usage=False)
         sent = answering.Answering(
-            BusSession(bus=bus), asked, run_tools=False, model="m", stream=True, usage=False
+            BusSession(bus=bus), asked, run_tools=False, name="chatcmpl-1", form=writer
         )
         sending = asyncio.create_task(sent({}, receive, send))
         await blocked.wait()

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeAlias
 
 from assistant import AnswerRequest
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
 from llmgine.bus import BusSession
-from llmgine.contracts import LLMChunk, LLMRequest, LLMResponse, StreamEnd
+from llmgine.contracts import ChatMessage, LLMChunk, LLMRequest, LLMResponse, StreamEnd
 from llmgine.errors import LlmgineError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.completions.failures import interrupted, problem_of
-from api.completions.wire import ChunkWriter, completion, failure
 from api.problems import Problem, unexpected
 
-__all__ = ["Answering"]
+__all__ = ["Answering", "Writer"]
 
 _SILENCE = 15.0
 _PATIENCE = 1.0
@@ -28,6 +29,25 @@ _HEADERS = (
     (b"x-accel-buffering", b"no"),  # proxies would hold pieces back until there are many
 )
 _log = logging.getLogger(__name__)
+
+Whole: TypeAlias = Callable[[LLMResponse], bytes]
+"""Writes a whole answer as JSON."""
+
+
+class Writer(ABC):
+    """Writes a streamed answer as events."""
+
+    @abstractmethod
+    def written(self, piece: LLMChunk | ChatMessage) -> bytes:
+        """Return the events for a piece of the answer: one, several or none.
+
+        Messages are no pieces of it: they have the calls of tools that are run for it, or what
+        came of them.
+        """
+
+    @abstractmethod
+    def failed(self, problem: Problem) -> bytes:
+        """Return the events that end a stream which can't go on."""
 
 
 class Answering(Response):
@@ -40,9 +60,8 @@ class Answering(Response):
         session: the answer's own session on the bus, not open yet.
         request: what the model is asked.
         run_tools: whether the application's own tools are offered.
-        model: the model's name for the caller.
-        stream: whether the answer is sent in pieces.
-        usage: whether the tokens are told at the end of the pieces.
+        name: what the log calls the answer.
+        form: what writes it, in pieces or whole.
     """
 
     def __init__(
@@ -51,20 +70,15 @@ class Answering(Response):
         request: LLMRequest,
         *,
         run_tools: bool,
-        model: str,
-        stream: bool,
-        usage: bool,
+        name: str,
+        form: Writer | Whole,
     ) -> None:
         super().__init__()
         self._session = session
         self._request = request
         self._run_tools = run_tools
-        self._model = model
-        self._name = f"chatcmpl-{session.session_id}"
-        self._created = int(time.time())
-        self._writer: ChunkWriter | None = None
-        if stream:
-            self._writer = ChunkWriter(self._name, self._created, model, usage=usage)
+        self._name = name
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer.
@@ -73,7 +87,7 @@ class Answering(Response):
             Problem: there is none, and nothing has been sent.
         """
         del scope
-        sending = _Sending(self._writer, send)
+        sending = _Sending(self._form if isinstance(self._form, Writer) else None, send)
         working = asyncio.create_task(self._work(sending))
         leaving = asyncio.create_task(_left(receive, sending))
         try:
@@ -117,14 +131,17 @@ class Answering(Response):
             await sending.fail(unexpected())
 
     async def _answer(self, sending: _Sending) -> None:
-        hear = None if self._writer is None else sending.hear
-        command = AnswerRequest(request=self._request, run_tools=self._run_tools, hear=hear)
+        form = self._form
+        hear = sending.hear if isinstance(form, Writer) else None
+        command = AnswerRequest(
+            request=self._request, run_tools=self._run_tools, hear=hear, hear_tools=hear
+        )
         async with self._session as session:
             response = await session.execute(command)
-            if hear is None:
+            if not isinstance(form, Writer):
                 # Now, since the session's listeners may take their time until it is closed.
                 _check(response)
-                await sending.whole(completion(self._name, self._created, self._model, response))
+                await sending.whole(form(response))
 
 
 class _Sending:
@@ -140,7 +157,7 @@ class _Sending:
         done: whether the last of it has been sent.
     """
 
-    def __init__(self, writer: ChunkWriter | None, send: Send) -> None:
+    def __init__(self, writer: Writer | None, send: Send) -> None:
         self.started = False
         self.ended = False
         self.done = False
@@ -148,12 +165,12 @@ class _Sending:
         self._send = send
         self._one_at_a_time = asyncio.Lock()
 
-    async def hear(self, chunk: LLMChunk) -> None:
-        """Send a piece of the answer."""
-        if isinstance(chunk, StreamEnd):
-            _check(chunk)
-        if self._writer is not None and (events := self._writer.written(chunk)):
-            await self._put(events, last=isinstance(chunk, StreamEnd))
+    async def hear(self, piece: LLMChunk | ChatMessage) -> None:
+        """Send a piece of the answer, or the tools that are run for it."""
+        if isinstance(piece, StreamEnd):
+            _check(piece)
+        if self._writer is not None and (events := self._writer.written(piece)):
+            await self._put(events, last=isinstance(piece, StreamEnd))
 
     async def ping(self) -> None:
         """Send a comment, which keeps the connection open."""
@@ -180,9 +197,9 @@ class _Sending:
         Raises:
             Problem: nothing has been sent, so that its status can still be told.
         """
-        if not self.started:
+        if self._writer is None or not self.started:
             raise problem
-        await self._put(failure(problem.body()), last=True)
+        await self._put(self._writer.failed(problem), last=True)
 
     async def _put(self, events: bytes, *, last: bool = False) -> None:
         async with self._one_at_a_time:

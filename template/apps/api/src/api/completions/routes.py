@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
+
 from fastapi import APIRouter, Request
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession
@@ -13,6 +16,7 @@ from api.completions.body import body_of
 from api.completions.models import Completion, Model, ModelList
 from api.completions.reading import request_of, runs_tools
 from api.completions.schema import CompletionRequest
+from api.completions.wire import ChunkWriter, completion
 from api.parts import Application
 from api.problems import Problem
 
@@ -47,13 +51,16 @@ async def create_completion(request: Request, app: Application) -> Response:
     model = _model_of(app, asked.model)
     provider = app.provider
     usage = asked.stream_options is not None and bool(asked.stream_options.include_usage)
+    session = BusSession(bus=app.bus)
+    name, created = f"chatcmpl-{session.session_id}", int(time.time())
     return Answering(
-        BusSession(bus=app.bus),
+        session,
         request_of(asked, provider.name, capabilities_of(provider)),
         run_tools=runs_tools(asked),
-        model=model.id,
-        stream=bool(asked.stream),
-        usage=usage,
+        name=name,
+        form=ChunkWriter(name, created, model.id, usage=usage)
+        if asked.stream
+        else partial(completion, name, created, model.id),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi.sse import format_sse_event
 from llmgine.contracts import (
+    ChatMessage,
     FinishReason,
     LLMChunk,
     LLMResponse,
@@ -25,7 +26,10 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.chat import Part
 
-__all__ = ["ChunkWriter", "completion", "failure"]
+from api.completions.answering import Writer
+from api.problems import Problem
+
+__all__ = ["ChunkWriter", "completion"]
 
 _FINISH: Mapping[FinishReason, str] = {
     "length": "length",
@@ -86,12 +90,7 @@ def _message(response: LLMResponse) -> dict[str, object]:
     return message
 
 
-def failure(error: Mapping[str, object]) -> bytes:
-    """Return the event that ends a stream which can't go on."""
-    return format_sse_event(data_str=_encode(error), event="error")
-
-
-class ChunkWriter:
+class ChunkWriter(Writer):
     """Writes a streamed answer as events.
 
     Args:
@@ -111,19 +110,23 @@ class ChunkWriter:
         self._said_no = False
         self._bare: set[int] = set()  # the calls that no arguments have come for
 
-    def written(self, chunk: LLMChunk) -> bytes:
-        """Return the events for a piece of the answer: one, several or none."""
-        if isinstance(chunk, TextDelta):
-            self._seen.add(chunk.index)
-            return self._event({"content": chunk.text}) if chunk.text else b""
-        if isinstance(chunk, ToolCallDelta):
-            return self._event({"tool_calls": [self._call(chunk)]})
-        if isinstance(chunk, ThinkingDelta):
-            self._seen.add(chunk.index)
-            return self._event({"reasoning_content": chunk.text}) if chunk.text else b""
-        return b"".join(self._rare(chunk))
+    def written(self, piece: LLMChunk | ChatMessage) -> bytes:
+        """Return the events for a piece of the answer; tools that are run for it aren't told."""
+        if isinstance(piece, TextDelta):
+            self._seen.add(piece.index)
+            return self._event({"content": piece.text}) if piece.text else b""
+        if isinstance(piece, ToolCallDelta):
+            return self._event({"tool_calls": [self._call(piece)]})
+        if isinstance(piece, ThinkingDelta):
+            self._seen.add(piece.index)
+            return self._event({"reasoning_content": piece.text}) if piece.text else b""
+        return b"".join(self._rare(piece))
 
-    def _rare(self, chunk: LLMChunk) -> Iterator[bytes]:
+    def failed(self, problem: Problem) -> bytes:
+        """Return the event that OpenAI's SDKs raise as an error."""
+        return format_sse_event(data_str=_encode(problem.body()), event="error")
+
+    def _rare(self, chunk: LLMChunk | ChatMessage) -> Iterator[bytes]:
         if isinstance(chunk, StreamStart):
             yield self._start(chunk)
         elif isinstance(chunk, PartEnd) and chunk.part is not None:
