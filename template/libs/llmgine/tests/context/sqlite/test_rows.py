@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llmgine.context.sqlite import SQLiteContextStore
 from llmgine.contracts import ChatMessage, TextPart, ToolCall, ToolResult
-from llmgine.contracts.codec import decode, encode
+from llmgine.contracts.codec import decode, encode, register
 from llmgine.errors import CodecError, CorruptRowError
 
 # One half of a surrogate pair has no UTF-8 form, and two in a row are refused by the codec.
@@ -75,6 +76,28 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Generator[Desk]:
 @given(messages=st.lists(MESSAGES, min_size=1, max_size=5))
 def test_a_row_is_what_the_codec_writes(desk: Desk, messages: list[ChatMessage]) -> None:
     assert desk.bodies_of(messages) == [encode(message) for message in messages]
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Timed(ChatMessage):
+    """A class of its own, which holds more than its text."""
+
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unknown(ChatMessage):
+    """One that the codec doesn't know."""
+
+
+async def test_a_message_of_ones_own_class_is_kept_whole_or_refused(tmp_path: Path) -> None:
+    async with SQLiteContextStore(tmp_path / "context.db") as store:
+        timed = Timed(role="user", parts=(TextPart(text="now"),), at=1.5)
+        await store.add_message("s", timed)
+        with pytest.raises(CodecError, match="Unknown"):
+            await store.add_message("s", Unknown(role="user", parts=timed.parts))
+        assert await store.get_context("s") == [timed]
 
 
 def oracle(body: bytes) -> ChatMessage | None:

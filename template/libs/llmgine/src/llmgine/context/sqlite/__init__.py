@@ -330,6 +330,8 @@ def _body(message: ChatMessage) -> bytes:
 
 def _only_text(message: ChatMessage) -> str | None:
     """Return a message's text, if that and who speaks is all there is to it."""
+    if type(message) is not ChatMessage:  # one of a class of your own has more to it
+        return None
     if message.id is not None or message.name is not None or message.provider_data is not None:
         return None
     part = message.parts[0] if len(message.parts) == 1 else None
