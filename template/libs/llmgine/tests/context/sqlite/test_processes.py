@@ -21,10 +21,11 @@ from llmgine.errors import ContextStoreError
 path = sys.argv[1]
 """
 
-# Children wait at a pipe until all are there, so that their first openings coincide.
+# Children wait at a pipe until all are there, so that their first openings coincide. SQLite gives
+# turns to whoever asks at the right moment: on a loaded machine the last one waits for long.
 EIGHT = """
 async def write(child):
-    async with SQLiteContextStore(path, synchronous="normal") as store:
+    async with SQLiteContextStore(path, synchronous="normal", busy_timeout=45) as store:
         for number in range(10):
             pair = [ChatMessage.user(f"{child} {number} {half}") for half in "ab"]
             await store.add_messages("shared", pair)
