@@ -97,6 +97,7 @@ FIELDS: list[tuple[Any, str]] = [
     ({"presence_penalty": 2.1}, "presence_penalty"),
     ({"frequency_penalty": True}, "frequency_penalty"),
     ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": 2**63}, "max_tokens"),
     ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
     ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
     ({"seed": 2**64}, "seed"),
@@ -232,6 +233,21 @@ async def test_a_message_says_what_was_expected(stage: Stage) -> None:
     }
 
 
+UNCLEAR: list[tuple[dict[str, Any], str]] = [
+    ({"response_format": {}}, "response_format: expected a `type`"),
+    ({"messages": [{}]}, "messages[0]: expected a `type`, or a `role` in a message."),
+    ({"logit_bias": {"1": 1}}, "logit_bias: expected none. Refused"),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), UNCLEAR)
+async def test_a_message_speaks_of_the_request_alone(
+    stage: Stage, fields: dict[str, Any], said: str
+) -> None:
+    answer = await ask(stage, **{"messages": HI, **fields})
+    assert answer.json()["error"]["message"].startswith(said)
+
+
 def shapes(kind: type[BaseModel], known: Any) -> None:
     """Check that each field that the SDK can send has a place, in which it is taken or refused."""
     names = {field.alias or name for name, field in kind.model_fields.items()}
@@ -269,7 +285,7 @@ async def test_there_is_an_opinion_on_every_field_of_openai_s(stage: Stage) -> N
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "-Infinity"),
         (b'{"a": 1e999}', "out of range"),
-        (b'{"a": %s}' % (b"9" * 5000), "JSON"),
+        (b'{"a": %s}' % (b"9" * 5000), "has 5000 digits."),
         (b'{"a": 1, "b": 2, "a": 3}', "'a' stands twice"),
         (b'{"a": "\\ud800"}', "half a character"),
         (b'{"a": "\xff"}', "0xff"),

@@ -34,7 +34,9 @@ _WORDS = {
     "model_attributes_type": "expected an object",
     "model_type": "expected an object",
     "none_required": "it isn't supported",
+    "too_long": "expected none",
     "too_short": "expected at least one",
+    "union_tag_not_found": "expected a `type`, or a `role` in a message",
 }
 
 
@@ -73,7 +75,7 @@ def parsed(body: bytes) -> JsonValue:
         where = f"line {error.lineno}, column {error.colno}"
         raise _problem(f"{where}: {error.msg}") from None
     except ValueError as error:  # a number of thousands of digits, or one of the hooks below
-        raise _problem(str(error)) from None
+        raise _problem(str(error).partition("; use sys.")[0]) from None
     return value
 
 

@@ -290,8 +290,10 @@ class CompletionRequest(_Shape):
         default=None, description="Without `tools`: `none` keeps the server's own from the model."
     )
     parallel_tool_calls: bool | None = None
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    max_tokens: int | None = Field(default=None, ge=1, description="As `max_completion_tokens`.")
+    max_completion_tokens: int | None = Field(default=None, ge=1, lt=2**63)
+    max_tokens: int | None = Field(
+        default=None, ge=1, lt=2**63, description="As `max_completion_tokens`."
+    )
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
