@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from assistant import AnswerRequest, RunTurn, register
-from assistant.rounds import MAX_ROUNDS
+from assistant.rounds import CUT_OFF, MAX_ROUNDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llmgine.bootstrap import ApplicationBootstrap
@@ -15,6 +15,7 @@ from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (
     ChatMessage,
     CommandResultEvent,
+    FinishReason,
     LLMCallResultEvent,
     LLMChunk,
     LLMChunkEvent,
@@ -223,6 +224,16 @@ async def test_rounds_are_bounded(bus: MessageBus) -> None:
     on.provider.assert_finished()
     assert on.provider.requests[-1].tool_choice == "none"
     assert (response.finish_reason, response.tool_calls) == ("length", ())
+
+
+@pytest.mark.parametrize("reason", sorted(CUT_OFF))
+async def test_why_an_answer_was_cut_off_amid_a_call_is_told(
+    bus: MessageBus, reason: FinishReason
+) -> None:
+    on = stage(bus, LLMResponse(message=calling("weather"), finish_reason=reason))
+    async with on.app:
+        response = await on.answer()
+    assert (response.finish_reason, response.tool_calls) == (reason, ())
 
 
 async def test_errors_come_through(bus: MessageBus) -> None:

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import pytest
 from assistant import EmptyTurnError, RunTurn, TurnResult, register
-from assistant.rounds import MAX_ROUNDS
+from assistant.rounds import CUT_OFF, MAX_ROUNDS
 from llmgine.bootstrap import ApplicationBootstrap
 from llmgine.bus import BusSession, MessageBus
 from llmgine.contracts import (
     ChatMessage,
     CommandResultEvent,
+    FinishReason,
     LLMCallResultEvent,
     LLMCallStartedEvent,
     LLMChunkEvent,
     LLMRequest,
+    LLMResponse,
     TextDelta,
     ToolCall,
     ToolDefinition,
@@ -236,6 +238,21 @@ async def test_rounds_are_bounded(stage: Starter) -> None:
     assert result.finish_reason == "tool_calls"
     history = await on.history()
     assert history == repaired(history)
+
+
+@pytest.mark.parametrize("reason", sorted(CUT_OFF))
+async def test_calls_of_an_answer_that_was_cut_off_are_not_run(
+    stage: Starter, reason: FinishReason
+) -> None:
+    tools = Tools()
+    on = await stage([LLMResponse(message=calls("1"), finish_reason=reason)], tools)
+    async with on.session:
+        result = await on.ask()
+    on.provider.assert_finished()
+    assert (tools.called, result.finish_reason) == ([], reason)
+    history = await on.history()
+    assert history == repaired(history)
+    assert "cut off" in history[-1].tool_results[0].text
 
 
 async def test_an_executor_that_raises_is_heard_of_and_the_history_stays_sound(

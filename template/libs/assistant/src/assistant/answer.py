@@ -26,7 +26,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.stream import ResponseBuilder
 
-from assistant.rounds import Hear, HearTools, Rounds
+from assistant.rounds import CUT_OFF, Hear, HearTools, Rounds
 
 __all__ = ["Answer", "AnswerRequest"]
 
@@ -162,7 +162,7 @@ class _Whole:
             usage: the tokens of all.
         """
         # The model calls tools though it was told to come to an end: its answer is cut off.
-        cut = bool(last.tool_calls) and not self._calls
+        cut = bool(last.tool_calls) and not self._calls and last.finish_reason not in CUT_OFF
         end = StreamEnd(
             finish_reason="length" if cut else last.finish_reason,
             finish_raw=last.finish_raw,

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from llmgine.contracts import (
     ChatMessage,
+    FinishReason,
     LLMChunk,
     LLMProvider,
     LLMRequest,
@@ -29,6 +30,9 @@ __all__ = ["MAX_ROUNDS", "Hear", "HearTools", "Rounds"]
 
 MAX_ROUNDS = 8
 """How often a model may call tools before it has to answer."""
+
+CUT_OFF: frozenset[FinishReason] = frozenset({"content_filter", "error", "length", "refusal"})
+"""How an answer ends that isn't whole."""
 
 _GRACE = 0.5
 
@@ -79,12 +83,19 @@ class Rounds(ABC):
                 if response.message.parts:
                     await self._save(response.message)
                 return response
+            if response.finish_reason in CUT_OFF:
+                # What stands there as a call need not be what the model was about to ask for.
+                return await self._end(response, "The answer was cut off: the call wasn't run.")
             await self._call(self._tools, response)
         response = await self._ask(tool_choice="none")
+        # Where it calls tools nevertheless: it was told not to.
+        return await self._end(response, "No more tools in this turn.")
+
+    async def _end(self, response: LLMResponse, why_no_calls: str) -> LLMResponse:
         said = [response.message] if response.message.parts else []
         if response.tool_calls:
-            # It was told not to. Calls must not stand in the history without results.
-            refused = [_failed(call, "No more tools in this turn.") for call in response.tool_calls]
+            # Calls must not stand in the history without results.
+            refused = [_failed(call, why_no_calls) for call in response.tool_calls]
             said.append(ChatMessage.tool(*refused))
         await self._save(*said)
         return response
