@@ -133,9 +133,14 @@ TYPES: list[tuple[Any, dict[str, Any], list[tuple[Any, Any]], list[Any]]] = [
         Options,
         {"$ref": f"{REF}Options"},
         [({"verbose": True}, {"verbose": True})],
-        [{}, {"depth": 1}],
+        [{}, {"depth": 1}, {"verbose": True, "deep": 1}],
     ),
-    (Span, {"$ref": f"{REF}Span"}, [({"start": 1}, Span(1, 10))], [{}, {"start": "x"}]),
+    (
+        Span,
+        {"$ref": f"{REF}Span"},
+        [({"start": 1}, Span(1, 10))],
+        [{}, {"start": "x"}, {"start": 1, "stop": 2}],
+    ),
     (Point, {"$ref": f"{REF}Point"}, [({"x": 1}, Point(x=1))], [{}, "x", [1]]),
     (
         Tree,

@@ -27,7 +27,7 @@ __all__ = ["Arguments", "GivenArguments"]
 
 _log = logging.getLogger(__name__)
 
-_CONFIG = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=False)
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
 _Adapter: TypeAlias = TypeAdapter[dict[str, Any]]
 _Collection: TypeAlias = list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any]
 
