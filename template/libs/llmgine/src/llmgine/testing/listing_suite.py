@@ -86,6 +86,7 @@ class ListingSuite(ContextStoreSuite):
                     found += page
                 assert found == everything
             assert await _lists(store).list_sessions(limit=0) == []
+            assert await _lists(store).list_sessions(limit=10**30) == everything
 
     async def test_a_limit_below_zero_is_refused(self) -> None:
         """It would mean everything to some databases."""

@@ -16,6 +16,7 @@ __all__ = ["found_session", "listed_sessions"]
 # A first message longer than this, such as one with a film in it, isn't read for its title.
 _MOST_BYTES = 1024 * 1024
 _AFTER_ALL = math.inf, ""
+_MOST_LISTED = 2**62  # SQLite knows no greater numbers than of 63 bits
 
 # Goes from one session to the next by the key, and looks at the last message of each.
 _LIST = """
@@ -51,7 +52,7 @@ def listed_sessions(
 ) -> list[StoredSession]:
     """Return a tenant's conversations, the one that changed last first."""
     updated, name = _AFTER_ALL if after is None else (after.updated_at, after.session_id)
-    wanted = {"tenant": tenant, "updated": updated, "name": name, "limit": limit}
+    wanted = {"tenant": tenant, "updated": updated, "name": name, "limit": min(limit, _MOST_LISTED)}
     names = [row[0] for row in db.execute(_LIST, wanted)]
     found = (found_session(db, tenant, name) for name in names)
     return [each for each in found if each is not None]
