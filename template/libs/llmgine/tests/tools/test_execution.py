@@ -241,6 +241,17 @@ async def test_the_deepest_and_the_longest_that_are_allowed(tools: ToolManager) 
         assert (await tools.execute_tool_call(called(take, arguments))).content == "1"
 
 
+async def test_what_no_parser_goes_into_is_too_deep_whatever_is_allowed() -> None:
+    def take(more: Any) -> None: ...
+
+    settings = ToolSettings(max_depth=1_000_000, max_argument_bytes=10_000_000)
+    tools = ToolManager(settings=settings)
+    tools.register_tool(take)
+    arguments = '{"more": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    result = await tools.execute_tool_call(called(take, arguments))
+    assert result.error_code == "arguments_too_deep"
+
+
 async def test_findings_name_their_place_and_are_limited(tools: ToolManager) -> None:
     def take(numbers: list[int], word: str) -> None: ...
 

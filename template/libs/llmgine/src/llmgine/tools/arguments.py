@@ -295,7 +295,7 @@ def _is_plain(text: str, settings: ToolSettings) -> bool:
         return False
     try:
         found: tuple[JsonValue, int] = _PLAIN.raw_decode(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     value, end = found
     return end == len(text) and isinstance(value, dict) and len(value) == text.count(":")
