@@ -48,6 +48,10 @@ class _Held:
 _enter_task = asyncio.tasks._enter_task  # noqa: SLF001
 _leave_task = asyncio.tasks._leave_task  # noqa: SLF001
 
+# The mark on a future by which a task knows an `await`, and which it then takes away: as long as
+# it is there, nobody else can wait for the same.
+_AWAITED = "_asyncio_future_blocking"
+
 # What a tool starts gets a copy of this, and may outlive the tool: hence `active`.
 _inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=None)
 
@@ -228,11 +232,9 @@ class _Begun(Coroutine[object, None, None]):
             return
         self._over = False
         self._first.append(waits_for)
-        # The mark by which a task knows an `await`, and which it takes away: as long as it is
-        # there, nobody else can wait for the same.
-        if asyncio.isfuture(waits_for) and waits_for._asyncio_future_blocking:  # noqa: SLF001
-            self._awaited = True
-            waits_for._asyncio_future_blocking = False  # noqa: SLF001
+        if asyncio.isfuture(waits_for):
+            self._awaited = getattr(waits_for, _AWAITED)
+            setattr(waits_for, _AWAITED, False)
 
     def send(self, value: None) -> object:
         """Go on."""
@@ -260,7 +262,7 @@ class _Begun(Coroutine[object, None, None]):
         """Return what the first step waits for, marked as it was."""
         waits_for = self._first.pop()
         if asyncio.isfuture(waits_for):
-            waits_for._asyncio_future_blocking = self._awaited  # noqa: SLF001
+            setattr(waits_for, _AWAITED, self._awaited)
         return waits_for
 
     def close(self) -> None:
