@@ -126,7 +126,7 @@ def _unreadable(headers: Headers) -> Problem | None:
     if not has_body or kind == "application/json":
         return None
     text = f"Content-Type: expected application/json, found {kind or 'none'}"
-    return Problem(status=415, message=text)
+    return Problem(message=text, code="unsupported_media_type")
 
 
 class BodyLimit:
@@ -148,7 +148,8 @@ class BodyLimit:
             return
         said = Headers(scope=scope).get("content-length", "")
         if said.isdecimal() and int(said) > self._most:
-            await Problem(status=413, message=self._text()).response()(scope, receive, send)
+            problem = Problem(message=self._text(), code="body_too_long")
+            await problem.response()(scope, receive, send)
             return
         seen = 0
 
@@ -158,7 +159,7 @@ class BodyLimit:
             seen += len(message.get("body", b""))
             if seen > self._most:
                 # What reads bodies lets this one class through.
-                raise HTTPException(413, self._text())
+                raise HTTPException(400, self._text())
             return message
 
         await self._app(scope, counted, send)

@@ -308,7 +308,7 @@ async def test_a_body_that_can_t_be_read(stage: Stage, sent: bytes, said: str) -
 async def test_what_is_no_json_by_its_own_word_is_not_read(stage: Stage) -> None:
     sent = json.dumps({"model": stage.model, "messages": HI}).encode()
     answer = await post(stage, sent, "text/plain")
-    assert answer.status_code == 415
+    assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
