@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Problem
 
-__all__ = ["Deadlines", "TimeLimit"]
+__all__ = ["Deadlines", "TimeLimit", "set_last_words"]
 
 _LAST_WORDS = 1.0
 _STREAM = "text/event-stream"
+
+Words: TypeAlias = Callable[[Problem], bytes]
+
+
+def _words(problem: Problem) -> bytes:
+    return f"data: {json.dumps(problem.body())}\n\n".encode()
+
+
+def set_last_words(words: Words) -> None:
+    """Have the stream that answers this request end in its own form, should its time be over.
+
+    Args:
+        words: returns what is sent last.
+    """
+    exchange = _current.get()
+    if exchange is not None:
+        exchange.words = words
 
 
 class Deadlines:
@@ -49,6 +69,7 @@ class Deadlines:
         """Answer a request in time, or end it in the way that its answer still allows."""
         limit = asyncio.timeout(self._limit)
         exchange = _Exchange(scope["method"], send, limit, self)
+        token = _current.set(exchange)
         try:
             async with limit:
                 self._open.add(exchange)
@@ -59,6 +80,7 @@ class Deadlines:
             await self._conclude(exchange, scope, receive)
         finally:
             self._open.discard(exchange)
+            _current.reset(token)
 
     async def _conclude(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         problem = self._problem()
@@ -91,6 +113,7 @@ class _Exchange:
     started: bool = False
     is_stream: bool = False
     ended: bool = False
+    words: Words = _words
 
     @property
     def is_feed(self) -> bool:
@@ -112,7 +135,7 @@ class _Exchange:
         """End a stream, with the reason where its reader can't just ask for the rest."""
         if self.ended:
             return
-        last = b"" if self.is_feed else f"data: {json.dumps(problem.body())}\n\n".encode()
+        last = b"" if self.is_feed else self.words(problem)
         await self.raw_send({"type": "http.response.body", "body": last})
 
     def hurry(self, seconds: float) -> None:
@@ -120,6 +143,9 @@ class _Exchange:
         soon = asyncio.get_running_loop().time() + seconds
         if not self.limit.expired() and when is not None:
             self.limit.reschedule(min(when, soon))
+
+
+_current: ContextVar[_Exchange | None] = ContextVar("api_exchange", default=None)
 
 
 class TimeLimit:

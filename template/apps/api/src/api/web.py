@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from llmgine.bootstrap import ApplicationBootstrap
 from starlette.middleware import Middleware
 
-from api import completions, docs, health, page, problems, sessions
+from api import agui, completions, docs, health, page, problems, sessions
 from api.deadlines import Deadlines, TimeLimit
 from api.guard import BodyLimit, CallerTrace, Gate
 from api.parts import config_of
@@ -62,6 +62,7 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
     web.include_router(docs.router)
     web.include_router(sessions.router)
     web.include_router(completions.router)
+    web.include_router(agui.router)
     return web
 
 

@@ -32,7 +32,7 @@ from api.completions.schema import (
 )
 from api.problems import Problem
 
-__all__ = ["conversation"]
+__all__ = ["conversation", "decoded"]
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w-]+=[^;,]*)*;base64,", re.ASCII)
 _SHOWN = 40
@@ -171,7 +171,7 @@ def _media(part: ImagePart | AudioPart | FilePart, where: str) -> MediaPart:
     if isinstance(part, ImagePart):
         return _picture(part, f"{where}.image_url.url")
     if isinstance(part, AudioPart):
-        data = _decoded(part.input_audio.data, f"{where}.input_audio.data")
+        data = decoded(part.input_audio.data, f"{where}.input_audio.data")
         return MediaPart(kind="audio", media_type=_SOUND[part.input_audio.format], data=data)
     return _document(part, f"{where}.file")
 
@@ -203,10 +203,15 @@ def _of_data_url(url: str, where: str) -> tuple[str, bytes]:
     if found is None:
         text = f"{where}: expected http(s):// or data:<type>;base64,<data>, found {url[:_SHOWN]!r}."
         raise Problem(message=text, param=where)
-    return found[1], _decoded(url[found.end() :], where)
+    return found[1], decoded(url[found.end() :], where)
 
 
-def _decoded(text: str, where: str) -> bytes:
+def decoded(text: str, where: str) -> bytes:
+    """Return what a text in base64 says, which stands at `where` in the request.
+
+    Raises:
+        Problem: it isn't base64, or empty.
+    """
     try:
         data = b64decode(text, validate=True)
     except (binascii.Error, ValueError):
