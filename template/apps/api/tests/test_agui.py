@@ -37,6 +37,7 @@ from ag_ui.core import (
 )
 from ag_ui.core import ToolCall as Call
 from api.agui.writing import RunWriter
+from api.problems import Problem
 from hypothesis import given
 from hypothesis import strategies as st
 from llmgine.bus import MessageBus
@@ -522,6 +523,12 @@ async def test_an_error_before_the_first_event_has_its_status(run: Run) -> None:
     assert answer.json()["error"]["code"] == "rate_limit_exceeded"
 
 
+def test_a_run_that_failed_had_begun() -> None:
+    writer = RunWriter(RunAgentInput(thread_id="t", run_id="r", messages=[]))
+    events = events_of(writer.failed(Problem(message="It is gone.", code="gone")).decode())
+    assert kinds(events) == ["RUN_STARTED", "RUN_ERROR"]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(None, "provider_failed"), (ZeroDivisionError("secret"), "internal_error")],
@@ -587,6 +594,35 @@ async def test_a_caller_that_leaves_ends_the_model_s_work(
         await provider.cancelled.wait()
         await over.wait()
     assert [each.result.status for each in results] == ["cancelled"]
+
+
+async def test_a_caller_that_leaves_ends_the_tools(start_server: Start, bus: MessageBus) -> None:
+    running, ended, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def wait() -> str:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return "never"
+
+    slow = ToolManager(publisher=bus)
+    slow.register_tool(wait, name="wait", description="Wait.")
+    script = ChatMessage.assistant(ToolCall(id="a", name="wait"))
+    url = await start_server(provider=ScriptedProvider([script]), tools=slow)
+    bus.register_event_handler(SessionEndEvent, lambda _: over.set(), inline=True)
+    async with (
+        httpx2.AsyncClient(base_url=url, trust_env=False, timeout=PROMPTLY) as client,
+        client.stream("POST", "/agui", json=asked()) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            if "TOOL_CALL_END" in line:  # told before the tool is done
+                break
+        await running.wait()
+    async with asyncio.timeout(PROMPTLY):
+        await ended.wait()
+        await over.wait()
 
 
 async def test_the_example_of_the_readme_runs(server: str, environment: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ def make_web(app: ApplicationBootstrap | None = None) -> FastAPI:
     deadlines = Deadlines(settings.request_timeout, grace=settings.grace)
     web = FastAPI(
         title="llmgine API",
-        description="OpenAI's chat completions, and sessions with their events.",
+        description="OpenAI's chat completions, AG-UI's runs, and sessions with their events.",
         version=version("api"),
         lifespan=lifespan,
         docs_url=None,  # FastAPI's own pages load scripts from elsewhere
