@@ -38,6 +38,7 @@ from ag_ui.core import (
 from ag_ui.core import ToolCall as Call
 from api.agui.writing import RunWriter
 from api.problems import Problem
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from llmgine.bus import MessageBus
@@ -68,6 +69,7 @@ from pydantic import TypeAdapter
 
 Start = Callable[..., Awaitable[str]]
 StartClient = Callable[..., Awaitable[httpx2.AsyncClient]]
+StartWeb = Callable[..., Awaitable[FastAPI]]
 
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 HI = UserMessage(id="1", content="Hi")
@@ -561,15 +563,26 @@ class Hanging(ScriptedProvider):
             yield chunk
 
 
-async def test_a_run_whose_time_is_over_ends_with_an_error(start_server: Start) -> None:
+async def test_a_run_whose_time_is_over_ends_with_an_error(
+    start_web: StartWeb, start_server: Start
+) -> None:
     provider = Hanging()
-    url = await start_server(provider=provider, api={"request_timeout": 0.5})
-    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=PROMPTLY) as client:
-        events = events_of((await client.post("/agui", json=asked())).text)
+    web = await start_web(provider=provider, api={"grace": 0.01})
+    url = await start_server(web=web)
+    lines: list[str] = []
+    async with (
+        httpx2.AsyncClient(base_url=url, trust_env=False, timeout=PROMPTLY) as client,
+        client.stream("POST", "/agui", json=asked()) as answer,
+    ):
+        async for line in answer.aiter_lines():
+            lines.append(line)
+            if "TEXT_MESSAGE_CONTENT" in line:
+                web.state.deadlines.end()
+    events = events_of("".join(f"{line}\n" for line in lines))
     assert text_of(events) == "one"
     end = events[-1]
     assert isinstance(end, RunErrorEvent)
-    assert "api.request_timeout" in end.message
+    assert "server is ending" in end.message
     assert provider.cancelled.is_set()
 
 
