@@ -161,7 +161,7 @@ answers = st.fixed_dictionaries(
 @example(data={"preset": "full", "provider": "litellm"})
 @example(data={"preset": "full", "provider": "litellm", "other_providers": ["openai"]})
 @example(data={"preset": "full", "apps": ["chat"]})
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_model_and_questionnaire_agree(copier_accepts: Accepts, data: dict[str, Any]) -> None:
     assert copier_accepts(data) == model_accepts(data)
 

@@ -17,7 +17,7 @@ from tests import pictures
 from tests.page_browser import PATIENCE, Visit, browsing, visiting
 from tests.page_server import Proxy, Server, serving
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 expect.set_options(timeout=PATIENCE)
 
 NOTES = "These are <b>my</b> notes."

@@ -13,7 +13,7 @@ from extensions.answers import Answers
 from tests.conftest import Render, commit, git
 from tests.tree import files
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 def _copier(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from tests.updating import Project, Releases, sample
 
 Fresh = Callable[[History], dict[str, bytes]]
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.heavy]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.heavy]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.conftest import commit, git
 from tests.rendering import stand_in
 from tests.updating import Project, Releases, sample
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 ALPHA, BETA = sample("alpha"), sample("beta")
 TOOL = "tools/spine/lists.py"

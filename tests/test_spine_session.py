@@ -12,7 +12,7 @@ import pytest
 from extensions.questionnaire import ROOT
 from tests.updating import Project, Releases
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.heavy]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.heavy]
 
 ERRORS = "libs/llmgine/src/llmgine/errors.py"
 README = "libs/llmgine/README.md"

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import commit, git
 from tests.updating import Project, Releases, sample
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from extensions.answers import Answers
 from tests.conftest import commit, git
 from tests.updating import SAMPLES, Project, Releases, sample
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 IMAGE = f"{SAMPLES}/image.bin"
 SETTINGS = "\n[budget]\nlimit = 5 # ours\n"

@@ -10,7 +10,7 @@ from extensions.answers import Answers
 from tests.conftest import commit, git
 from tests.updating import Project
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 Make = Callable[..., Project]
 
