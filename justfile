@@ -45,11 +45,15 @@ dependencies:
 
 # The short tests; arguments go to pytest (`-n 0`: one after the other, for a debugger).
 test *arguments:
-    uv run pytest -m "not heavy" {{ at_once }} --dist loadfile {{ arguments }}
+    uv run pytest -m "not heavy and not matrix" {{ at_once }} --dist loadfile {{ arguments }}
 
-# The long ones: whole projects, rendered and checked; those of one Python one after the other.
+# The long ones: whole projects, rendered and checked.
 heavy *arguments:
-    uv run pytest -m heavy --numprocesses 3 --dist loadgroup {{ arguments }}
+    uv run pytest -m heavy --numprocesses 3 --dist loadfile {{ arguments }}
+
+# Every pair of choices as a project that passes its own checks; it takes most of an hour.
+matrix *arguments:
+    uv run pytest -m matrix {{ arguments }}
 
 # The members' own tests on another Python, as in `just on 3.13`.
 on python *arguments:

@@ -25,7 +25,10 @@ testpaths = [
   "tests",
 ]
 pythonpath = ["."]
-markers = ["heavy: renders and checks whole projects; `just heavy` runs these"]""",
+markers = [
+  "heavy: renders and checks whole projects; `just heavy` runs these",
+  "matrix: every pair of choices as a project of its own; `just matrix` runs these",
+]""",
 }
 
 

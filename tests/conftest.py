@@ -19,13 +19,6 @@ Render = Callable[[Answers], Path]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run at once, those of a file stay together, unless they say with whom."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder."""
     command = ["git", "-C", str(folder), *arguments]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from extensions.answers import Answers
-from extensions.matrix import pairwise
+from extensions.matrix import pairwise, rendered_files
 from extensions.questionnaire import questions
 from tests.conftest import Run, commit, git
 from tests.sharing import Ledger, Tree
@@ -23,13 +23,20 @@ pytestmark = pytest.mark.timeout(1800)
 
 Copy = Callable[[Answers], Path]
 
-# Every pair of choices; those of one Python after another, in one environment that uv brings up to
-# what each of them asks for.
+# Those of one Python run one after another, in one environment that uv brings up to what each of
+# them asks for. The short tests check a project of the oldest Python.
+LARGEST = [
+    max(
+        (answers for answers in pairwise() if answers.python_version == python),
+        key=lambda answers: len(rendered_files(answers)),
+    )
+    for python in ("3.12", "3.13")
+]
 ROWS = [
     pytest.param(
         answers,
         id=f"pair{at}-{answers.python_version}",
-        marks=[pytest.mark.heavy, pytest.mark.xdist_group(f"python-{answers.python_version}")],
+        marks=[pytest.mark.matrix, *([pytest.mark.heavy] if answers in LARGEST else [])],
     )
     for at, answers in enumerate(pairwise())
 ]
@@ -160,7 +167,6 @@ def test_a_program_that_looks_for_news() -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.xdist_group("python-3.11")
 def test_a_project_whose_tests_leave_the_machine_is_found_out(
     made: Callable[[Answers], tuple[Path, dict[str, str]]], run: Run
 ) -> None:
