@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from extensions.answers import Answers
-from extensions.matrix import pairwise, rendered_files
+from extensions.matrix import pairwise
 from extensions.questionnaire import questions
 from tests.conftest import Run, commit, git
 from tests.sharing import Ledger, Tree
@@ -25,19 +25,8 @@ Copy = Callable[[Answers], Path]
 
 # Those of one Python run one after another, in one environment that uv brings up to what each of
 # them asks for. The short tests check a project of the oldest Python.
-LARGEST = [
-    max(
-        (answers for answers in pairwise() if answers.python_version == python),
-        key=lambda answers: len(rendered_files(answers)),
-    )
-    for python in ("3.12", "3.13")
-]
 ROWS = [
-    pytest.param(
-        answers,
-        id=f"pair{at}-{answers.python_version}",
-        marks=[pytest.mark.matrix, *([pytest.mark.heavy] if answers in LARGEST else [])],
-    )
+    pytest.param(answers, id=f"pair{at}-{answers.python_version}", marks=pytest.mark.matrix)
     for at, answers in enumerate(pairwise())
 ]
 LOOPBACK = Path(__file__).parent / "loopback"
