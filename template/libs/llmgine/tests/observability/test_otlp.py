@@ -421,7 +421,7 @@ async def test_a_backend_that_stays_busy(
     receiver.answer = lambda _receiver, _path: (503, b"")
     client = _client(receiver)
     _emit(client, 5)
-    account = (await _stopped(client, 0.5))["OTLP traces"]
+    account = (await _stopped(client, 3))["OTLP traces"]
     assert account.delivered == 0
     assert "opentelemetry" not in {record.name.partition(".")[0] for record in caplog.records}
 
