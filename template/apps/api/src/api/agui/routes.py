@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from ag_ui.core import RunAgentInput
 from fastapi import APIRouter, Request
-from fastapi.sse import EventSourceResponse
 from llmgine.bus import BusSession
 from llmgine.contracts.protocols import capabilities_of
 from starlette.responses import Response
 
 from api.agui.reading import request_of
 from api.agui.writing import RunWriter
-from api.completions.answering import Answering
+from api.completions.answering import STREAM, Answering
 from api.completions.body import body_of
 from api.deadlines import set_last_words
 from api.parts import Application
@@ -25,7 +24,6 @@ _REQUEST = {
         "application/json": {"schema": RunAgentInput.model_json_schema(ref_template=_HERE)}
     },
 }
-_STREAM = {EventSourceResponse.media_type: {"schema": {"type": "string"}}}
 
 router = APIRouter(tags=["AG-UI"])
 
@@ -33,7 +31,7 @@ router = APIRouter(tags=["AG-UI"])
 @router.post(
     "/agui",
     response_class=Response,
-    responses={200: {"content": _STREAM, "description": "The events of the run."}},
+    responses={200: {"content": STREAM, "description": "The events of the run."}},
     openapi_extra={"requestBody": _REQUEST},
 )
 async def run_agent(request: Request, app: Application) -> Response:

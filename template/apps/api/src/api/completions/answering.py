@@ -19,7 +19,19 @@ from starlette.types import Receive, Scope, Send
 from api.completions.failures import interrupted, problem_of
 from api.problems import Problem, unexpected
 
-__all__ = ["Answering", "Writer"]
+__all__ = ["STREAM", "Answering", "Writer"]
+
+STREAM = {
+    EventSourceResponse.media_type: {
+        # Of each event, as OpenAPI 3.2 has it, and FastAPI for streams of its own.
+        "itemSchema": {
+            "type": "object",
+            "properties": {"data": {"type": "string"}},
+            "required": ["data"],
+        }
+    }
+}
+"""How a stream is described in OpenAPI."""
 
 _SILENCE = 15.0
 _PATIENCE = 1.0

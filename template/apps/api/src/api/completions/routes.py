@@ -11,7 +11,7 @@ from llmgine.bus import BusSession
 from llmgine.contracts.protocols import capabilities_of
 from starlette.responses import Response
 
-from api.completions.answering import Answering
+from api.completions.answering import STREAM, Answering
 from api.completions.body import body_of
 from api.completions.models import Completion, Model, ModelList
 from api.completions.reading import request_of, runs_tools
@@ -34,7 +34,6 @@ _REQUEST = {
         "application/json": {"schema": CompletionRequest.model_json_schema(ref_template=_HERE)}
     },
 }
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
@@ -42,7 +41,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 @router.post(
     _PATH,
     response_model=Completion,
-    responses={200: {"content": _STREAM, "description": "The answer, whole or in pieces."}},
+    responses={200: {"content": STREAM, "description": "The answer, whole or in pieces."}},
     openapi_extra={"requestBody": _REQUEST},
 )
 async def create_completion(request: Request, app: Application) -> Response:
