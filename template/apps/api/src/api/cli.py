@@ -84,12 +84,7 @@ def _leave(status: int) -> None:
 
 def _config(provider: str | None, model: str | None, host: str) -> ApiConfig:
     config = ApiConfig()
-    settings = config.provider
-    if provider is not None and provider != settings.name:
-        # Model and options in the settings are meant for the provider that is named there.
-        settings = settings.alternative(provider)
-    if model is not None:
-        settings = replace(settings, model=model)
+    settings = config.provider.chosen(provider, model)
     return ApiConfig(provider=settings, api=_called(config.api, host))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -114,12 +113,7 @@ def main() -> None:
 
 def _config(provider: str | None, model: str | None) -> AssistantConfig:
     config = AssistantConfig()
-    settings = config.provider
-    if provider is not None and provider != settings.name:
-        # Model and options in the settings are meant for the provider that is named there.
-        settings = settings.alternative(provider)
-    if model is not None:
-        settings = replace(settings, model=model)
+    settings = config.provider.chosen(provider, model)
     return config if settings is config.provider else AssistantConfig(provider=settings)
 
 

@@ -92,6 +92,12 @@ class ProviderSettings:
             self, name=name, model=model, options=options, fallback=[], fallback_options={}
         )
 
+    def chosen(self, name: str | None, model: str | None) -> ProviderSettings:
+        """Return these settings with what a command line chooses; `None` leaves it as it is."""
+        # Model and options are meant for the provider that is named beside them.
+        chosen = self if name is None or name == self.name else self.alternative(name)
+        return chosen if model is None else replace(chosen, model=model)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrySettings:
