@@ -15,6 +15,7 @@ __all__ = [
     "Tally",
     "blocks_kept",
     "columns",
+    "direct",
     "direct_await",
     "markdown",
     "put_between",
@@ -110,15 +111,20 @@ class _Word:
     number: int
 
 
-async def direct_await() -> float:
-    """Return F: the nanoseconds of one direct await of a handler, its message built."""
+def direct() -> Subject:
+    """Return the measure F: one direct await of a handler, its message built."""
     tally = Tally()
 
     async def run(operations: int) -> None:
         for number in range(operations):
             await tally.hear(_Word(number))
 
-    subject = Subject("direct", "no bus", 1000, run, lambda: tally.count)
+    return Subject("direct", "no bus", 1000, run, lambda: tally.count)
+
+
+async def direct_await() -> float:
+    """Return F in nanoseconds."""
+    subject = direct()
     await take_turns([subject], 30)
     return subject.best
 

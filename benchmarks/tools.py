@@ -33,7 +33,7 @@ from typing import Any
 from llmgine.bus import MessageBus
 from llmgine.contracts import Publisher, ToolCall
 from llmgine.tools import ToolManager
-from measuring import Subject, take_turns, undelivered
+from measuring import Subject, direct, take_turns, undelivered
 from peers import version
 from reports import Report, Row, report_on
 from tool_peers import (
@@ -54,14 +54,14 @@ __all__ = ["main"]
 
 _OURS = "llmgine"
 _BARE = "bare"
-_MICROSECONDS = "us"
+_DIRECT = "F"
 _ROWS = (
     Row("async", "call of an async tool, from the model's JSON to text", "fastmcp", 0.6),
     Row("async_told", "... with both events published on the bus", "fastmcp"),
     Row("sync", "call of a plain tool, in a thread", _BARE, 1.3),
     Row("sync_clock", "... by the clock on the wall", _BARE, 1.3),
     Row("schema", "schema of a new tool", "pydantic-ai-slim", 1.2),
-    Row("definitions", f"definitions of {MANY} tools, asked for again", _MICROSECONDS, 5),
+    Row("definitions", f"definitions of {MANY} tools, asked for again", _DIRECT, 11),
     Row("written", "... and written as JSON", _BARE),
 )
 
@@ -108,13 +108,13 @@ async def _ours(stack: AsyncExitStack) -> list[Subject]:
     ]
 
 
-def _figures(subjects: list[Subject]) -> dict[tuple[str, str], float]:
+def _figures(subjects: list[Subject], floor: float) -> dict[tuple[str, str], float]:
     """Return the best rounds, each counted in what its row is counted in."""
     best = {(each.row, each.name): each.best for each in subjects}
     figures: dict[tuple[str, str], float] = {}
     for row in _ROWS:
         key = row.key.removesuffix("_told")
-        unit = 1000 if row.unit == _MICROSECONDS else best.get((key, row.unit))
+        unit = floor if row.unit == _DIRECT else best.get((key, row.unit))
         if unit is not None:
             figures |= {at: value / unit for at, value in best.items() if at[0] == row.key}
     return figures
@@ -127,6 +127,7 @@ def _notes(rounds: int, subjects: list[Subject], versions: Mapping[str, str | No
     notes = [
         f"CPU time; best of {rounds} rounds, taking turns, in one process; lower is better.",
         "Bare: `await tool(...)` and `await asyncio.to_thread(tool, ...)`, arguments ready.",
+        "F: one direct `await handler(message)`; 11 of them are 5 us where one takes 0.44 us.",
         f"{answers:,} answers, schemas and definitions, {len(undelivered(subjects))} counts wrong.",
     ]
     if found:
@@ -139,7 +140,8 @@ def _notes(rounds: int, subjects: list[Subject], versions: Mapping[str, str | No
 async def _measure(rounds: int, quick: bool) -> Report:
     versions = {name: version(name) for name in PEERS}
     async with AsyncExitStack() as stack:
-        subjects = [*bare(), *await _ours(stack)]
+        floor = direct()
+        subjects = [floor, *bare(), *await _ours(stack)]
         for name, number in versions.items():
             if number is not None:
                 subjects += await PEERS[name]()
@@ -150,7 +152,7 @@ async def _measure(rounds: int, quick: bool) -> Report:
         rows=_ROWS,
         names=[_OURS, _BARE, *(name for name, number in versions.items() if number)],
         own=[_OURS],
-        figures=_figures(subjects),
+        figures=_figures(subjects, floor.best),
         notes=_notes(rounds, subjects, versions),
         wrong=undelivered(subjects),
     )
