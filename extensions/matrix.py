@@ -87,14 +87,20 @@ def _row(
 
 
 @cache
-def pairwise() -> tuple[Answers, ...]:
+def pairwise(*, ends: bool = False) -> tuple[Answers, ...]:
     """A short list in which every possible pair of choices stands at least once.
 
     Presets are ready-made choices, so that the list is of the preset that leaves them all open.
     The packages for this either miss pairs where choices exclude each other, or make ten times as
     many rows.
+
+    Args:
+        ends: leave out the versions of Python between the oldest and the newest.
     """
     factors = _factors([question.name for question in _asked()])
+    if ends:
+        oldest, *_, newest = factors["python_version", None]
+        factors["python_version", None] = [oldest, newest]
     choices = [(factor, option) for factor, options in factors.items() for option in options]
     pairs = [
         frozenset(pair)

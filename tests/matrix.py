@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from extensions.answers import Answers
-from extensions.matrix import pairwise
+from extensions.matrix import pairwise, rendered_files
 from extensions.questionnaire import questions
 from tests.conftest import Run
 from tests.sharing import Ledger, Tree
@@ -35,8 +35,9 @@ print(json.dumps({name: [f"{each}=={version(each)}" for each in {*by}] for name,
 
 
 def rows(python: str) -> list[Answers]:
-    """The answers that are tested on this Python: those that allow older ones on the oldest."""
-    return [each for each in pairwise() if (each.python_version == OLDEST) == (python == OLDEST)]
+    """The answers that are tested on this Python, the largest project first."""
+    found = [each for each in pairwise(ends=True) if each.python_version == python]
+    return sorted(found, key=lambda answers: -len(rendered_files(answers)))
 
 
 @cache
@@ -91,7 +92,7 @@ class Checks:
     def test(self, folder: Path, files: Iterable[Path]) -> None:
         """Run these files of tests; none of them may leave the machine."""
         strangers = folder.parent / "strangers.txt"
-        command = "uv run --no-sync pytest -q -n 3 --dist loadfile -p no:cacheprovider"
+        command = "uv run --no-sync pytest -q -n 4 --dist loadfile -p no:cacheprovider"
         environment = {"PYTHONPATH": str(_LOOPBACK), "STRANGERS": str(strangers)}
         self._in(folder, f"{_alone()}{command}", files, **environment)
         assert not strangers.exists(), strangers.read_text("utf-8")

@@ -148,26 +148,6 @@ def test_an_unedited_project_becomes_a_fresh_copy(
 
 
 @pytest.mark.heavy
-def test_answers_changed_and_changed_back_give_the_same_tree(
-    project: Project, releases: Releases, tmp_path: Path
-) -> None:
-    before = project.files()
-    other = ("--data", "preset=custom", "--data", "handlers=[console, otel]", "--data", "apps=[]")
-    project.spine("update", "--to", "v0.2.0", *other)
-    answers = Answers(preset="custom", handlers=("console", "otel"), apps=())
-    data = answers.as_data()
-    fresh = Project.copied(releases.folder, tmp_path / "fresh", version="v0.2.0", **data)
-    assert project.files() == fresh.files()
-
-    project.commit()
-    back = ("--data", "preset=minimal", "--data", "handlers=[console, file]")
-    project.spine("update", "--to", "current", *back, "--data", "apps=[chat]")
-    fresh = Project.copied(releases.folder, tmp_path / "fresh2", version="v0.2.0")
-    assert project.files() == fresh.files()
-    assert {*project.files()} == {*before}
-
-
-@pytest.mark.heavy
 def test_a_part_that_is_answered_away_leaves_what_was_edited(project: Project) -> None:
     project.edit("apps/chat/README.md", "# ", "# Our ")
     told = project.spine("update", "--to", "current", "--data", "preset=spine", status=1)

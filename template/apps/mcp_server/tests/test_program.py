@@ -94,6 +94,8 @@ def test_standard_output_is_the_protocol_s_alone_until_a_signal_ends_the_program
         assert process.wait(50) == 128 + signal.SIGTERM
     assert "Traceback" not in errors
     assert {"started", "printed", "child ''"} <= set(errors.splitlines())
+    if find_spec("llmgine.observability.jsonl") is None:
+        return  # not every project writes events down
     kinds = [
         json.loads(each)["event_type"]
         for each in (tmp_path / ".llmgine/events.jsonl").read_text().splitlines()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -48,6 +49,7 @@ def _start(checker: str, at: Path) -> Checker:
     return subprocess.Popen(  # noqa: S603 - the arguments are ours
         [sys.executable, "-m", checker, *options[checker], "good.py", "bad.py"],
         cwd=at,
+        env={**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},  # asks nobody for newer versions
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
