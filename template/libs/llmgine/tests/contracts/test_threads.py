@@ -156,6 +156,41 @@ async def test_a_call_cancelled_while_it_waits_for_a_thread_takes_none(blocker: 
     workers.close()
 
 
+async def test_a_call_past_its_time_is_abandoned(blocker: Blocker) -> None:
+    workers = threads(limit=1)
+    with pytest.raises(TimeoutError):
+        await workers.run(blocker, None, timeout=0.05)
+    assert workers.abandoned == 1
+    assert await workers.run(str, 1, timeout=30) == "1"
+    blocker.release.set()
+    await until(lambda: workers.abandoned == 0)
+    workers.close()
+    await until(lambda: alive() == 0)
+
+
+async def test_time_spent_waiting_for_a_thread_counts(blocker: Blocker) -> None:
+    workers = threads(limit=1)
+    running = asyncio.create_task(workers.run(blocker, "done"))
+    await until(lambda: blocker.running == 1)
+    with pytest.raises(TimeoutError):
+        await workers.run(str, 1, timeout=0.05)
+    assert workers.abandoned == 0
+    blocker.release.set()
+    assert await running == "done"
+    workers.close()
+
+
+async def test_a_timeout_of_the_function_s_own_is_no_call_past_its_time() -> None:
+    def fail(argument: object) -> None:
+        raise TimeoutError(argument)
+
+    workers = threads()
+    with pytest.raises(TimeoutError, match="its own"):
+        await workers.run(fail, "its own", timeout=30)
+    assert workers.abandoned == 0
+    workers.close()
+
+
 def test_threads_do_not_keep_the_process_from_ending() -> None:
     async def main() -> list[bool]:
         workers = threads()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import TypeVar
@@ -28,9 +29,14 @@ class _Job:
     def __init__(self, call: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
         self.loop = loop
-        self.done: asyncio.Future[None] = loop.create_future()
+        self.done: asyncio.Future[bool] = loop.create_future()
         self.finished = False
         self.abandoned = False
+
+    def end(self, *, in_time: bool) -> None:
+        """Tell the caller, if it still waits, that the call is over, or that its time is."""
+        if not self.done.done():
+            self.done.set_result(in_time)
 
 
 class WorkerThreads:
@@ -59,10 +65,18 @@ class WorkerThreads:
         """Threads that still run a call on which its caller has given up."""
         return self._abandoned
 
-    async def run(self, function: Callable[[T], R], argument: T) -> R:
+    async def run(
+        self, function: Callable[[T], R], argument: T, *, timeout: float | None = None
+    ) -> R:
         """Call `function(argument)` in a thread, with a copy of the caller's context.
 
+        Args:
+            function: what to call.
+            argument: its argument.
+            timeout: seconds after which the call is given up, if there is a limit.
+
         Raises:
+            TimeoutError: the limit is over.
             BaseException: whatever the function raises, SystemExit included.
         """
         results: list[R] = []
@@ -75,14 +89,23 @@ class WorkerThreads:
             except BaseException as error:
                 errors.append(error)
 
-        await self._places.acquire()
-        job = _Job(call, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
+        await self._place(end)
+        job = _Job(call, loop)
         self._submit(job)
+        # `asyncio.timeout` would be a quarter of all that is added to the bare thread.
+        timer = None if end is None else loop.call_at(end, partial(job.end, in_time=False))
+        in_time = False
         try:
-            await job.done
-        except asyncio.CancelledError:
-            self._abandon(job)
-            raise
+            in_time = await job.done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not in_time:
+                self._abandon(job)
+        if not in_time:
+            raise TimeoutError
         if errors:
             raise errors.pop()  # its traceback holds this frame, which no longer holds it
         return results[0]
@@ -92,6 +115,13 @@ class WorkerThreads:
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
+
+    async def _place(self, end: float | None) -> None:
+        if self._places.locked():
+            async with asyncio.timeout_at(end):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
 
     def _submit(self, job: _Job) -> None:
         self._busy += 1
@@ -116,8 +146,7 @@ class WorkerThreads:
             return
         self._busy -= 1
         self._places.release()
-        if not job.done.done():
-            job.done.set_result(None)
+        job.end(in_time=True)
 
     def _abandon(self, job: _Job) -> None:
         if job.finished:

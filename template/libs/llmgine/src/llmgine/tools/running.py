@@ -161,8 +161,8 @@ class Runner:
         begun = Lock()  # held by the thread that begins, or by a caller who no longer waits
         try:
             # The function's own TimeoutError comes back as a value.
-            async with asyncio.timeout(None if limit == math.inf else limit):
-                return await self._threads.run(partial(_called, begun), function)
+            end = None if limit == math.inf else limit
+            return await self._threads.run(partial(_called, begun), function, timeout=end)
         except TimeoutError:
             if begun.acquire(blocking=False):
                 text = f"No thread was free within {limit:g} s; the tool was not run."
