@@ -53,7 +53,7 @@ heavy *arguments:
 
 # Every pair of choices as a project that passes its own checks, on the oldest and newest Python.
 matrix *arguments:
-    uv run pytest -m matrix --numprocesses 2 --dist loadfile {{ arguments }}
+    uv run pytest -m matrix --numprocesses 2 --dist loadscope {{ arguments }}
 
 # The members' own tests on another Python, as in `just on 3.13`.
 on python *arguments:

@@ -1,7 +1,7 @@
-"""Every pair of choices as a project that passes its own checks, on the oldest and newest Python.
+"""Projects that are checked on one Python, each file of theirs once.
 
-Those of one Python are looked at one after another, in one environment that uv brings up to what
-each of them asks for; what another one has shown already is not looked at again.
+They are looked at one after another, in one environment that uv brings up to what each of them asks
+for; what another one has shown already is not looked at again.
 """
 
 import json
