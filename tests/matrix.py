@@ -92,7 +92,7 @@ class Checks:
     def test(self, folder: Path, files: Iterable[Path]) -> None:
         """Run these files of tests; none of them may leave the machine."""
         strangers = folder.parent / "strangers.txt"
-        command = "uv run --no-sync pytest -q -n 4 --dist loadfile -p no:cacheprovider"
+        command = "uv run --no-sync pytest -q -n 3 --dist loadfile -p no:cacheprovider"
         environment = {"PYTHONPATH": str(_LOOPBACK), "STRANGERS": str(strangers)}
         self._in(folder, f"{_alone()}{command}", files, **environment)
         assert not strangers.exists(), strangers.read_text("utf-8")
