@@ -22,6 +22,7 @@ from llmgine.contracts import (
     ToolResult,
 )
 from llmgine.settings import ToolSettings
+from llmgine.testing.fixtures import run_in_virtual_time
 from llmgine.testing.recording import RecordingPublisher
 from llmgine.tools import ToolManager
 
@@ -272,3 +273,30 @@ async def test_the_tools_own_limit_starts_after_the_answer() -> None:
     await asyncio.wait((task,), timeout=0.2)
     deleter.tools.approve("c")
     assert (await task).content == "deleted"
+
+
+@pytest.mark.parametrize("busy", [0, 2])
+def test_a_tool_whose_call_waits_keeps_the_time_it_had(busy: int) -> None:
+    """Its limit is a second; a person takes an hour, twice; then it is busy for a while."""
+
+    async def scenario() -> None:
+        deleter = Deleter(timeout=1, approval_timeout=7200)
+        deleter.register()
+
+        async def clean_up() -> str:
+            await asyncio.sleep(0.4)
+            await asyncio.gather(*(deleter.call(each) for each in "ab"))
+            await asyncio.sleep(0.4 + busy)
+            return "clean"
+
+        deleter.tools.register_tool(clean_up)
+        call = ToolCall(id="outer", name="clean_up")
+        task = asyncio.create_task(deleter.tools.execute_tool_call(call))
+        for each in "ab":
+            await asyncio.sleep(3600)
+            deleter.tools.approve(each)
+        result = await task
+        assert deleter.deleted == ["a", "a"]
+        assert result.content == "clean" if not busy else result.error_code == "timeout"
+
+    run_in_virtual_time(scenario())

@@ -14,11 +14,11 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
-from time import monotonic
 from types import TracebackType
 from typing import NoReturn, TypeAlias
 
@@ -38,10 +38,43 @@ class Failed:
     error: BaseException
 
 
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
 class _Held:
-    """A place that a running tool has."""
+    """A place that a running tool has, and the time that counts against nobody's limit in it.
+
+    Attributes:
+        active: whether the tool still has it.
+        paused: what waits for the time to go on, while it stands still.
+    """
 
     active = True
+    paused: asyncio.Future[None] | None = None
+    _pauses = 0
+    _since = _stood = 0.0
+
+    @property
+    def stood(self) -> float:
+        """For how many seconds the time has stood still."""
+        return self._stood + (_now() - self._since if self.paused else 0.0)
+
+    @contextmanager
+    def pause(self) -> Generator[None]:
+        """Let the time stand still; nesting is fine."""
+        if self.paused is None:
+            self.paused = asyncio.get_running_loop().create_future()
+            self._since = _now()
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
+            if not self._pauses:
+                self._stood = self.stood
+                self.paused.set_result(None)
+                self.paused = None
 
 
 # What asyncio's manual offers to tasks of other makes, under "Extending".
@@ -97,7 +130,7 @@ class Runner:
         held = _inside.get()
         if held is not None and held.active:
             # It is called by a tool that has a place: to wait for another might take for ever.
-            return await self._limited(function, limit, threaded)
+            return await self._limited(function, limit, held, threaded=threaded)
         at_once = self._places.take(session_id)
         if not at_once:
             await self._places.wait(session_id)
@@ -106,11 +139,19 @@ class Runner:
         try:
             if not at_once:
                 self._check_room()
-            return await self._limited(function, limit, threaded)
+            return await self._limited(function, limit, held, threaded=threaded)
         finally:
             held.active = False
             _inside.reset(token)
             self._places.leave(session_id)
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Stop the clock of the tool that this is called in, and of those that wait for it.
+
+        A plain tool's, in its thread, runs on.
+        """
+        held = _inside.get()
+        return nullcontext() if held is None or not held.active else held.pause()
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -120,29 +161,40 @@ class Runner:
         if self.abandoned >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
-    async def _limited(self, function: Bound, limit: float, threaded: bool) -> object | Failed:
-        started = monotonic()
+    async def _limited(
+        self, function: Bound, limit: float, held: _Held, *, threaded: bool
+    ) -> object | Failed:
+        end = _now() + limit - held.stood
         value = await self._in_thread(function, limit) if threaded else function()
         if not inspect.isawaitable(value):
             return value
         outcome: list[object | Failed] = []
         task = _begun(_kept(value, outcome))
         if not outcome:
-            await self._end_of(task, limit - (monotonic() - started), limit)
+            await self._end_of(task, end, limit, held)
         # Nothing is kept of what is to end the process.
         return outcome[0] if outcome else task.result()
 
-    async def _end_of(self, task: asyncio.Task[None], left: float, limit: float) -> None:
+    async def _end_of(
+        self, task: asyncio.Task[None], end: float, limit: float, held: _Held
+    ) -> None:
         """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
+
+        Its time is over `end` on the clock, and later by as long as that stood still.
 
         Raises:
             ToolError: it ran past its limit.
             CancelledError: the caller was cancelled.
         """
         try:
-            await asyncio.wait((task,), timeout=None if left == math.inf else left)
-            if task.done():
-                return
+            while (left := end + held.stood - _now()) > 0:
+                waits = (task,) if held.paused is None else (task, held.paused)
+                endless = held.paused is not None or left == math.inf
+                await asyncio.wait(
+                    waits, timeout=None if endless else left, return_when=asyncio.FIRST_COMPLETED
+                )
+                if task.done():
+                    return
         finally:
             if not task.done():
                 await self._cut_off(task)
