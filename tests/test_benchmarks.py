@@ -54,7 +54,7 @@ def test_a_quick_run_has_every_row_and_every_delivery(tmp_path: Path) -> None:
 
 def test_a_quick_run_of_the_context_store_finds_every_conversation(tmp_path: Path) -> None:
     printed, report = quick_run("context", tmp_path)
-    assert [row["key"] for row in report["rows"]] == ["many", "waiting", "one", "wait", "window"]
+    assert [row["key"] for row in report["rows"]] == ["many", "unheard", "one", "wait", "window"]
     for row in report["rows"]:
         assert row["title"] in printed
         assert row["figures"]["FULL"] >= 0
