@@ -191,6 +191,32 @@ async def test_a_timeout_of_the_function_s_own_is_no_call_past_its_time() -> Non
     workers.close()
 
 
+async def test_who_was_busy_at_the_close_ends_after_its_call(blocker: Blocker) -> None:
+    workers = threads(limit=2)
+    running = asyncio.create_task(workers.run(blocker, "done"))
+    await until(lambda: blocker.running == 1)
+    workers.close()
+    assert await workers.run(str, 1, timeout=30) == "1"
+    assert await workers.run(str, 2, timeout=30) == "2"
+    blocker.release.set()
+    assert await running == "done"
+    await until(lambda: alive() == 0)
+
+
+async def test_a_system_without_threads_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    workers = threads(limit=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="start new thread"):
+                await workers.run(str, 1)
+    assert await workers.run(str, 1, timeout=30) == "1"
+    workers.close()
+
+
 def test_threads_do_not_keep_the_process_from_ending() -> None:
     async def main() -> list[bool]:
         workers = threads()

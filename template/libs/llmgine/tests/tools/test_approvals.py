@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -300,3 +301,90 @@ def test_a_tool_whose_call_waits_keeps_the_time_it_had(busy: int) -> None:
         assert result.content == "clean" if not busy else result.error_code == "timeout"
 
     run_in_virtual_time(scenario())
+
+
+def test_the_limits_of_calls_beside_the_one_that_waits_run_on() -> None:
+    async def scenario() -> None:
+        deleter = Deleter(approval_timeout=7200)
+        deleter.register()
+        loop, took = asyncio.get_running_loop(), list[float]()
+
+        async def hang() -> None:
+            try:
+                await loop.create_future()
+            finally:
+                took.append(loop.time())
+
+        async def both() -> str:
+            hanging = ToolCall(id="h", name="hang")
+            await asyncio.gather(deleter.call(), deleter.tools.execute_tool_call(hanging))
+            return "both"
+
+        deleter.tools.register_tool(hang, timeout=2)
+        deleter.tools.register_tool(both, timeout=1)
+        result = await deleter.tools.execute_tool_call(ToolCall(id="outer", name="both"))
+        assert (result.content, took) == ("both", [2])
+
+    run_in_virtual_time(scenario())
+
+
+def test_a_call_that_a_tool_has_left_in_the_background_keeps_its_time_too() -> None:
+    async def scenario() -> None:
+        deleter = Deleter(timeout=1, approval_timeout=7200)
+        deleter.register()
+        left: list[asyncio.Task[ToolResult]] = []
+
+        async def clean_up() -> str:
+            return (await deleter.call()).text
+
+        async def begin() -> str:
+            call = ToolCall(id="inner", name="clean_up")
+            left.append(asyncio.create_task(deleter.tools.execute_tool_call(call)))
+            return "begun"
+
+        deleter.tools.register_tool(clean_up)
+        deleter.tools.register_tool(begin)
+        begun = await deleter.tools.execute_tool_call(ToolCall(id="outer", name="begin"))
+        assert begun.content == "begun"
+        await asyncio.sleep(3600)
+        assert deleter.tools.approve("c")
+        assert (await left[0]).content == "deleted"
+
+    run_in_virtual_time(scenario())
+
+
+async def test_who_waits_on_another_thread_s_loop_is_no_reason_to_wait() -> None:
+    """A tool asks from a loop of its own; the tool that called it is given up at its limit."""
+    asyncio.get_running_loop().set_debug(True)
+    asked, over = threading.Event(), threading.Event()
+
+    class Elsewhere(RecordingPublisher):
+        async def publish(self, event: Event) -> None:
+            await super().publish(event)
+            if isinstance(event, ToolApprovalRequestedEvent):
+                asked.set()
+
+    def delegate() -> str:
+        deleter = Deleter()
+        deleter.tools = ToolManager("s", publisher=Elsewhere())
+        deleter.register()
+
+        async def wait() -> str:
+            call = deleter.call()
+            await asyncio.to_thread(over.wait, 30)
+            deleter.tools.approve("c")
+            return (await call).text
+
+        return asyncio.run(wait())
+
+    tools = ToolManager("s", settings=ToolSettings(timeout=0.3))
+    tools.register_tool(delegate, timeout=30)
+
+    async def outer() -> str:
+        return (await tools.execute_tool_call(ToolCall(id="d", name="delegate"))).text
+
+    tools.register_tool(outer)
+    result = await tools.execute_tool_call(ToolCall(id="o", name="outer"))
+    assert asked.is_set()
+    over.set()
+    assert result.error_code == "timeout"

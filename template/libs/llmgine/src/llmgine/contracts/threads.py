@@ -22,9 +22,9 @@ R = TypeVar("R")
 
 
 class _Job:
-    """One call on its way through a worker thread."""
+    """One call on its way through a worker thread; with `last`, its thread ends with it."""
 
-    __slots__ = ("abandoned", "call", "done", "finished", "loop")
+    __slots__ = ("abandoned", "call", "done", "finished", "last", "loop")
 
     def __init__(self, call: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self.call = call
@@ -32,6 +32,7 @@ class _Job:
         self.done: asyncio.Future[bool] = loop.create_future()
         self.finished = False
         self.abandoned = False
+        self.last = False
 
     def end(self, *, in_time: bool) -> None:
         """Tell the caller, if it still waits, that the call is over, or that its time is."""
@@ -59,6 +60,7 @@ class WorkerThreads:
         self._threads = 0
         self._busy = 0
         self._abandoned = 0
+        self._closed = False
 
     @property
     def abandoned(self) -> int:
@@ -111,10 +113,11 @@ class WorkerThreads:
         return results[0]
 
     def close(self) -> None:
-        """Let the idle threads end; busy ones end after their call."""
-        for _ in range(self._threads):
+        """Let the idle threads end, and busy ones after their call; later calls start new ones."""
+        self._closed = True
+        for _ in range(self._threads - self._busy):
             self._jobs.put(None)
-        self._threads = 0
+        self._threads = self._busy
 
     async def _place(self, end: float | None) -> None:
         if self._places.locked():
@@ -124,29 +127,47 @@ class WorkerThreads:
             await self._places.acquire()
 
     def _submit(self, job: _Job) -> None:
-        self._busy += 1
-        if self._busy > self._threads:
+        if self._busy == self._threads:
+            try:
+                Thread(target=self._work, name=self._name, daemon=True).start()
+            except RuntimeError:  # the system has no more threads
+                self._places.release()
+                raise
             self._threads += 1
-            Thread(target=self._work, name=self._name, daemon=True).start()
+        self._busy += 1
         self._jobs.put(job)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.call()
+            job.last = self._closed
             try:
                 job.loop.call_soon_threadsafe(self._finish, job)
             except RuntimeError:
                 return  # the loop is closed, and with it everyone who could have asked
+            if job.last:
+                return
             del job  # an idle thread keeps nothing alive
 
     def _finish(self, job: _Job) -> None:
         job.finished = True
         if job.abandoned:
-            self._retire()
+            # Another thread took its place: one of them has to go.
+            if self._abandoned > self._abandoned_limit:
+                self._places.release()
+            self._abandoned -= 1
+            self._let_go(job)
             return
         self._busy -= 1
         self._places.release()
+        if self._closed:
+            self._threads -= 1
+            self._let_go(job)
         job.end(in_time=True)
+
+    def _let_go(self, job: _Job) -> None:
+        if not job.last:
+            self._jobs.put(None)
 
     def _abandon(self, job: _Job) -> None:
         if job.finished:
@@ -157,10 +178,3 @@ class WorkerThreads:
         self._threads -= 1
         if self._abandoned <= self._abandoned_limit:
             self._places.release()
-
-    def _retire(self) -> None:
-        # The thread has come back, but another took its place: one of them has to go.
-        if self._abandoned > self._abandoned_limit:
-            self._places.release()
-        self._abandoned -= 1
-        self._jobs.put(None)

@@ -16,6 +16,7 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.protocols import tell_surely
 from llmgine.errors import ToolError
+from llmgine.tools.running import paused_tools
 
 __all__ = ["Answer", "Approvals"]
 
@@ -60,7 +61,9 @@ class Approvals:
     async def ask(
         self, call: ToolCall, session_id: str | None, publisher: Publisher | None
     ) -> None:
-        """Return once a person has approved the call. No limit of the bus runs meanwhile.
+        """Return once a person has approved the call.
+
+        No limit of the bus runs meanwhile, nor that of a tool which makes the call.
 
         Raises:
             ToolError: it was denied, or nobody answered in time.
@@ -76,7 +79,7 @@ class Approvals:
             session_id=session_id, call=call, expires_at=time.time() + self._timeout
         )
         try:
-            with paused_clock():
+            with paused_clock(), paused_tools():
                 await tell(publisher, asked)
                 await asyncio.wait((waiting,), timeout=max(0, deadline - time.monotonic()))
             # Whoever answers takes the call out, perhaps in this very moment.

@@ -232,8 +232,7 @@ class ToolManager:
             tool = self._found(call.name)
             function = tool.bound(call, session_id, self._settings)
             if tool.must_ask(call):
-                with self._runner.paused():
-                    await self._approvals.ask(call, session_id, self._publisher)
+                await self._approvals.ask(call, session_id, self._publisher)
             value = await self._runner.run(
                 function, session_id, tool.timeout, threaded=tool.threaded
             )

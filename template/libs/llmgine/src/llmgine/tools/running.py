@@ -13,8 +13,8 @@ import inspect
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
 from llmgine.settings import ToolSettings
 
-__all__ = ["Failed", "Runner"]
+__all__ = ["Failed", "Runner", "paused_tools"]
 
 Bound: TypeAlias = Callable[[], object]
 
@@ -38,43 +38,10 @@ class Failed:
     error: BaseException
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
 class _Held:
-    """A place that a running tool has, and the time that counts against nobody's limit in it.
-
-    Attributes:
-        active: whether the tool still has it.
-        paused: what waits for the time to go on, while it stands still.
-    """
+    """A place that a running tool has."""
 
     active = True
-    paused: asyncio.Future[None] | None = None
-    _pauses = 0
-    _since = _stood = 0.0
-
-    @property
-    def stood(self) -> float:
-        """For how many seconds the time has stood still."""
-        return self._stood + (_now() - self._since if self.paused else 0.0)
-
-    @contextmanager
-    def pause(self) -> Generator[None]:
-        """Let the time stand still; nesting is fine."""
-        if self.paused is None:
-            self.paused = asyncio.get_running_loop().create_future()
-            self._since = _now()
-        self._pauses += 1
-        try:
-            yield
-        finally:
-            self._pauses -= 1
-            if not self._pauses:
-                self._stood = self.stood
-                self.paused.set_result(None)
-                self.paused = None
 
 
 # What asyncio's manual offers to tasks of other makes, under "Extending".
@@ -87,6 +54,79 @@ _AWAITED = "_asyncio_future_blocking"
 
 # What a tool starts gets a copy of this, and may outlive the tool: hence `active`.
 _inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=None)
+
+
+class _Clock:
+    """The time of a tool under way, which stands still while a call that it makes waits.
+
+    Args:
+        limit: how many seconds it has.
+
+    Attributes:
+        loop: the event loop that it goes by.
+        outer: that of the tool which waits for this one, if one does.
+        paused: what waits for it to go on, while it stands still.
+    """
+
+    __slots__ = ("_end", "_pauses", "_since", "loop", "outer", "paused")
+
+    def __init__(self, limit: float) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.outer = _clock.get()
+        self._end = self.loop.time() + limit
+        self._pauses = 0
+        self._since = 0.0
+        self.paused: asyncio.Future[None] | None = None
+
+    @property
+    def left(self) -> float:
+        """How many seconds the tool still has."""
+        return self._end - (self.loop.time() if self.paused is None else self._since)
+
+    @classmethod
+    def standing(cls) -> Iterator[_Clock]:
+        """Yield the clock of the tool that this runs in, and those of the tools that wait for it.
+
+        A tool in another thread, with a loop of its own, is told nothing.
+        """
+        loop, clock = asyncio.get_running_loop(), _clock.get()
+        while clock is not None and clock.loop is loop:
+            yield clock
+            clock = clock.outer
+
+    def hold(self) -> None:
+        """Stand still, once more."""
+        if self.paused is None:
+            self.paused = self.loop.create_future()
+            self._since = self.loop.time()
+        self._pauses += 1
+
+    def go_on(self) -> None:
+        """Go on, where nobody else wants it to stand still."""
+        self._pauses -= 1
+        if self.paused is not None and not self._pauses:
+            self._end += self.loop.time() - self._since
+            self.paused.set_result(None)
+            self.paused = None
+
+
+_clock: ContextVar[_Clock | None] = ContextVar("llmgine_tool_clock", default=None)
+
+
+@contextmanager
+def paused_tools() -> Generator[None]:
+    """Stop the clocks of the tool that this runs in, and of the tools that wait for it.
+
+    Nesting is fine. The limit of a plain tool, which has a thread, runs on.
+    """
+    clocks = [*_Clock.standing()]
+    for clock in clocks:
+        clock.hold()
+    try:
+        yield
+    finally:
+        for clock in clocks:
+            clock.go_on()
 
 
 class Runner:
@@ -130,7 +170,7 @@ class Runner:
         held = _inside.get()
         if held is not None and held.active:
             # It is called by a tool that has a place: to wait for another might take for ever.
-            return await self._limited(function, limit, held, threaded=threaded)
+            return await self._limited(function, limit, threaded)
         at_once = self._places.take(session_id)
         if not at_once:
             await self._places.wait(session_id)
@@ -139,19 +179,11 @@ class Runner:
         try:
             if not at_once:
                 self._check_room()
-            return await self._limited(function, limit, held, threaded=threaded)
+            return await self._limited(function, limit, threaded)
         finally:
             held.active = False
             _inside.reset(token)
             self._places.leave(session_id)
-
-    def paused(self) -> AbstractContextManager[None]:
-        """Stop the clock of the tool that this is called in, and of those that wait for it.
-
-        A plain tool's, in its thread, runs on.
-        """
-        held = _inside.get()
-        return nullcontext() if held is None or not held.active else held.pause()
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -161,38 +193,36 @@ class Runner:
         if self.abandoned >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
-    async def _limited(
-        self, function: Bound, limit: float, held: _Held, *, threaded: bool
-    ) -> object | Failed:
-        end = _now() + limit - held.stood
-        value = await self._in_thread(function, limit) if threaded else function()
-        if not inspect.isawaitable(value):
-            return value
-        outcome: list[object | Failed] = []
-        task = _begun(_kept(value, outcome))
-        if not outcome:
-            await self._end_of(task, end, limit, held)
-        # Nothing is kept of what is to end the process.
-        return outcome[0] if outcome else task.result()
+    async def _limited(self, function: Bound, limit: float, threaded: bool) -> object | Failed:
+        clock = _Clock(limit)
+        token = _clock.set(clock)
+        try:
+            value = await self._in_thread(function, limit) if threaded else function()
+            if not inspect.isawaitable(value):
+                return value
+            outcome: list[object | Failed] = []
+            task = _begun(_kept(value, outcome))
+            if not outcome:
+                await self._end_of(task, clock, limit)
+            # Nothing is kept of what is to end the process.
+            return outcome[0] if outcome else task.result()
+        finally:
+            _clock.reset(token)
+            clock.outer = None  # nobody waits any more, even if it goes on
 
-    async def _end_of(
-        self, task: asyncio.Task[None], end: float, limit: float, held: _Held
-    ) -> None:
+    async def _end_of(self, task: asyncio.Task[None], clock: _Clock, limit: float) -> None:
         """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
-
-        Its time is over `end` on the clock, and later by as long as that stood still.
 
         Raises:
             ToolError: it ran past its limit.
             CancelledError: the caller was cancelled.
         """
         try:
-            while (left := end + held.stood - _now()) > 0:
-                waits = (task,) if held.paused is None else (task, held.paused)
-                endless = held.paused is not None or left == math.inf
-                await asyncio.wait(
-                    waits, timeout=None if endless else left, return_when=asyncio.FIRST_COMPLETED
-                )
+            while (left := clock.left) > 0:
+                if clock.paused is not None:
+                    await asyncio.wait((task, clock.paused), return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.wait((task,), timeout=None if left == math.inf else left)
                 if task.done():
                     return
         finally:
