@@ -20,8 +20,9 @@ class EveryPair:
     python: str
 
     @pytest.fixture(scope="class")
-    def checks(self, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Checks:
-        return Checks(run, self.python, tmp_path_factory.mktemp("environment"))
+    @classmethod
+    def checks(cls, run: Run, tmp_path_factory: pytest.TempPathFactory) -> Checks:
+        return Checks(run, cls.python, tmp_path_factory.mktemp("environment"))
 
     def test_a_project_passes_its_own_checks(
         self, checks: Checks, project: Callable[[Answers], Path], answers: Answers

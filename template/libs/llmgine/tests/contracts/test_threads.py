@@ -191,15 +191,26 @@ async def test_a_timeout_of_the_function_s_own_is_no_call_past_its_time() -> Non
     workers.close()
 
 
-async def test_who_was_busy_at_the_close_ends_after_its_call(blocker: Blocker) -> None:
+async def test_who_is_busy_at_the_close_ends_after_its_call(blocker: Blocker) -> None:
     workers = threads(limit=2)
     running = asyncio.create_task(workers.run(blocker, "done"))
     await until(lambda: blocker.running == 1)
     workers.close()
-    assert await workers.run(str, 1, timeout=30) == "1"
-    assert await workers.run(str, 2, timeout=30) == "2"
     blocker.release.set()
     assert await running == "done"
+    await until(lambda: alive() == 0)
+
+
+async def test_calls_after_the_close_open_it_again(blocker: Blocker) -> None:
+    workers = threads(limit=2)
+    running = asyncio.create_task(workers.run(blocker, "done"))
+    await until(lambda: blocker.running == 1)
+    workers.close()
+    idents = {await workers.run(lambda _: threading.get_ident(), None) for _ in range(20)}
+    assert len(idents) == 1
+    blocker.release.set()
+    assert await running == "done"
+    workers.close()
     await until(lambda: alive() == 0)
 
 

@@ -353,6 +353,34 @@ def test_a_call_that_a_tool_has_left_in_the_background_keeps_its_time_too() -> N
     run_in_virtual_time(scenario())
 
 
+def test_whoever_doesn_t_wait_any_more_has_no_time_to_spare() -> None:
+    """The inner tool asks in the background and returns; the outer one hangs."""
+
+    async def scenario() -> None:
+        deleter = Deleter(approval_timeout=7200)
+        deleter.register()
+        loop, left = asyncio.get_running_loop(), list[asyncio.Task[ToolResult]]()
+
+        async def inner() -> str:
+            left.append(deleter.call())
+            await asyncio.sleep(0.1)
+            return "begun"
+
+        async def outer() -> None:
+            await deleter.tools.execute_tool_call(ToolCall(id="inner", name="inner"))
+            await loop.create_future()
+
+        deleter.tools.register_tool(inner, timeout=1)
+        deleter.tools.register_tool(outer, timeout=2)
+        result = await deleter.tools.execute_tool_call(ToolCall(id="outer", name="outer"))
+        assert result.error_code == "timeout"
+        assert loop.time() == pytest.approx(2.1)
+        assert deleter.tools.approve("c")
+        assert (await left[0]).content == "deleted"
+
+    run_in_virtual_time(scenario())
+
+
 async def test_who_waits_on_another_thread_s_loop_is_no_reason_to_wait() -> None:
     """A tool asks from a loop of its own; the tool that called it is given up at its limit."""
     asyncio.get_running_loop().set_debug(True)

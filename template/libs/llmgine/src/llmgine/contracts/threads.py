@@ -113,7 +113,7 @@ class WorkerThreads:
         return results[0]
 
     def close(self) -> None:
-        """Let the idle threads end, and busy ones after their call; later calls start new ones."""
+        """Let the idle threads end, and busy ones after their call; a later call opens it again."""
         self._closed = True
         for _ in range(self._threads - self._busy):
             self._jobs.put(None)
@@ -134,6 +134,7 @@ class WorkerThreads:
                 self._places.release()
                 raise
             self._threads += 1
+        self._closed = False
         self._busy += 1
         self._jobs.put(job)
 
@@ -160,7 +161,7 @@ class WorkerThreads:
             return
         self._busy -= 1
         self._places.release()
-        if self._closed:
+        if job.last or self._closed:
             self._threads -= 1
             self._let_go(job)
         job.end(in_time=True)

@@ -63,7 +63,7 @@ class Approvals:
     ) -> None:
         """Return once a person has approved the call.
 
-        No limit of the bus runs meanwhile, nor that of a tool which makes the call.
+        No limit of the bus runs meanwhile, nor that of an `async def` tool which makes the call.
 
         Raises:
             ToolError: it was denied, or nobody answered in time.

@@ -13,7 +13,7 @@ import inspect
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -59,20 +59,22 @@ _inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=No
 class _Clock:
     """The time of a tool under way, which stands still while a call that it makes waits.
 
+    While it does, so does that of the tool which waits for this one, if both go by one loop.
+
     Args:
         limit: how many seconds it has.
 
     Attributes:
         loop: the event loop that it goes by.
-        outer: that of the tool which waits for this one, if one does.
         paused: what waits for it to go on, while it stands still.
     """
 
-    __slots__ = ("_end", "_pauses", "_since", "loop", "outer", "paused")
+    __slots__ = ("_end", "_outer", "_pauses", "_since", "loop", "paused")
 
     def __init__(self, limit: float) -> None:
         self.loop = asyncio.get_running_loop()
-        self.outer = _clock.get()
+        outer = _clock.get()
+        self._outer = outer if outer is not None and outer.loop is self.loop else None
         self._end = self.loop.time() + limit
         self._pauses = 0
         self._since = 0.0
@@ -83,23 +85,14 @@ class _Clock:
         """How many seconds the tool still has."""
         return self._end - (self.loop.time() if self.paused is None else self._since)
 
-    @classmethod
-    def standing(cls) -> Iterator[_Clock]:
-        """Yield the clock of the tool that this runs in, and those of the tools that wait for it.
-
-        A tool in another thread, with a loop of its own, is told nothing.
-        """
-        loop, clock = asyncio.get_running_loop(), _clock.get()
-        while clock is not None and clock.loop is loop:
-            yield clock
-            clock = clock.outer
-
     def hold(self) -> None:
         """Stand still, once more."""
+        self._pauses += 1
         if self.paused is None:
             self.paused = self.loop.create_future()
             self._since = self.loop.time()
-        self._pauses += 1
+            if self._outer is not None:
+                self._outer.hold()
 
     def go_on(self) -> None:
         """Go on, where nobody else wants it to stand still."""
@@ -108,6 +101,14 @@ class _Clock:
             self._end += self.loop.time() - self._since
             self.paused.set_result(None)
             self.paused = None
+            if self._outer is not None:
+                self._outer.go_on()
+
+    def leave(self) -> None:
+        """Note that nobody waits for the tool any more, even if it goes on."""
+        outer, self._outer = self._outer, None
+        if outer is not None and self.paused is not None:
+            outer.go_on()
 
 
 _clock: ContextVar[_Clock | None] = ContextVar("llmgine_tool_clock", default=None)
@@ -119,14 +120,15 @@ def paused_tools() -> Generator[None]:
 
     Nesting is fine. The limit of a plain tool, which has a thread, runs on.
     """
-    clocks = [*_Clock.standing()]
-    for clock in clocks:
-        clock.hold()
+    clock = _clock.get()
+    if clock is None or clock.loop is not asyncio.get_running_loop():
+        yield
+        return
+    clock.hold()
     try:
         yield
     finally:
-        for clock in clocks:
-            clock.go_on()
+        clock.go_on()
 
 
 class Runner:
@@ -182,8 +184,8 @@ class Runner:
             return await self._limited(function, limit, threaded)
         finally:
             held.active = False
-            _inside.reset(token)
             self._places.leave(session_id)
+            _inside.reset(token)
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -207,8 +209,8 @@ class Runner:
             # Nothing is kept of what is to end the process.
             return outcome[0] if outcome else task.result()
         finally:
+            clock.leave()
             _clock.reset(token)
-            clock.outer = None  # nobody waits any more, even if it goes on
 
     async def _end_of(self, task: asyncio.Task[None], clock: _Clock, limit: float) -> None:
         """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
