@@ -19,6 +19,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
+from time import monotonic
 from types import TracebackType
 from typing import NoReturn, TypeAlias
 
@@ -38,8 +39,8 @@ class Failed:
     error: BaseException
 
 
-class _Held:
-    """A place that a running tool has."""
+class _Place:
+    """A place that a running tool has, with the tools that it calls; these may outlive it."""
 
     active = True
 
@@ -52,9 +53,6 @@ _leave_task = asyncio.tasks._leave_task  # noqa: SLF001
 # it is there, nobody else can wait for the same.
 _AWAITED = "_asyncio_future_blocking"
 
-# What a tool starts gets a copy of this, and may outlive the tool: hence `active`.
-_inside: ContextVar[_Held | None] = ContextVar("llmgine_inside_tool", default=None)
-
 
 class _Clock:
     """The time of a tool under way, which stands still while a call that it makes waits.
@@ -62,23 +60,33 @@ class _Clock:
     While it does, so does that of the tool which waits for this one, if both go by one loop.
 
     Args:
-        limit: how many seconds it has.
+        place: the tool's.
+        loop: the event loop that it goes by.
+        outer: the clock of the tool which calls this one, if one does.
 
     Attributes:
+        place: the tool's.
         loop: the event loop that it goes by.
+        outer: the clock of the tool that waits for this one, if one does.
         paused: what waits for it to go on, while it stands still.
     """
 
-    __slots__ = ("_end", "_outer", "_pauses", "_since", "loop", "paused")
+    # Most tools never wait for anything: what that takes is not set for each of them.
+    paused: asyncio.Future[None] | None = None
+    _pauses = 0
+    _since = _end = 0.0
 
-    def __init__(self, limit: float) -> None:
-        self.loop = asyncio.get_running_loop()
-        outer = _clock.get()
-        self._outer = outer if outer is not None and outer.loop is self.loop else None
-        self._end = self.loop.time() + limit
-        self._pauses = 0
-        self._since = 0.0
-        self.paused: asyncio.Future[None] | None = None
+    def __init__(
+        self, place: _Place, loop: asyncio.AbstractEventLoop, outer: _Clock | None
+    ) -> None:
+        self.place = place
+        self.loop = loop
+        self.outer = outer if outer is not None and outer.loop is loop else None
+
+    def begin(self, seconds: float) -> None:
+        """Give the tool so many seconds from now on."""
+        self._since = self.loop.time()
+        self._end = self._since + seconds
 
     @property
     def left(self) -> float:
@@ -91,8 +99,8 @@ class _Clock:
         if self.paused is None:
             self.paused = self.loop.create_future()
             self._since = self.loop.time()
-            if self._outer is not None:
-                self._outer.hold()
+            if self.outer is not None:
+                self.outer.hold()
 
     def go_on(self) -> None:
         """Go on, where nobody else wants it to stand still."""
@@ -101,17 +109,18 @@ class _Clock:
             self._end += self.loop.time() - self._since
             self.paused.set_result(None)
             self.paused = None
-            if self._outer is not None:
-                self._outer.go_on()
+            if self.outer is not None:
+                self.outer.go_on()
 
     def leave(self) -> None:
         """Note that nobody waits for the tool any more, even if it goes on."""
-        outer, self._outer = self._outer, None
+        outer, self.outer = self.outer, None
         if outer is not None and self.paused is not None:
             outer.go_on()
 
 
-_clock: ContextVar[_Clock | None] = ContextVar("llmgine_tool_clock", default=None)
+# What a tool starts gets a copy of this.
+_inside: ContextVar[_Clock | None] = ContextVar("llmgine_inside_tool", default=None)
 
 
 @contextmanager
@@ -120,7 +129,7 @@ def paused_tools() -> Generator[None]:
 
     Nesting is fine. The limit of a plain tool, which has a thread, runs on.
     """
-    clock = _clock.get()
+    clock = _inside.get()
     if clock is None or clock.loop is not asyncio.get_running_loop():
         yield
         return
@@ -169,23 +178,21 @@ class Runner:
         """
         self._check_room()
         limit = self._settings.timeout if timeout is None else timeout
-        held = _inside.get()
-        if held is not None and held.active:
+        outer = _inside.get()
+        if outer is not None and outer.place.active:
             # It is called by a tool that has a place: to wait for another might take for ever.
-            return await self._limited(function, limit, threaded)
+            return await self._limited(function, outer.place, limit, threaded=threaded)
         at_once = self._places.take(session_id)
         if not at_once:
             await self._places.wait(session_id)
-        held = _Held()
-        token = _inside.set(held)
+        place = _Place()
         try:
             if not at_once:
                 self._check_room()
-            return await self._limited(function, limit, threaded)
+            return await self._limited(function, place, limit, threaded=threaded)
         finally:
-            held.active = False
+            place.active = False
             self._places.leave(session_id)
-            _inside.reset(token)
 
     def close(self) -> None:
         """Let the idle threads end."""
@@ -195,22 +202,27 @@ class Runner:
         if self.abandoned >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
-    async def _limited(self, function: Bound, limit: float, threaded: bool) -> object | Failed:
-        clock = _Clock(limit)
-        token = _clock.set(clock)
+    async def _limited(
+        self, function: Bound, place: _Place, limit: float, *, threaded: bool
+    ) -> object | Failed:
+        started, loop = monotonic(), asyncio.get_running_loop()
+        clock = _Clock(place, loop, _inside.get())
+        token = _inside.set(clock)
         try:
             value = await self._in_thread(function, limit) if threaded else function()
             if not inspect.isawaitable(value):
                 return value
             outcome: list[object | Failed] = []
-            task = _begun(_kept(value, outcome))
+            task = _begun(_kept(value, outcome), loop)
             if not outcome:
+                clock.begin(limit - (monotonic() - started))
                 await self._end_of(task, clock, limit)
             # Nothing is kept of what is to end the process.
             return outcome[0] if outcome else task.result()
         finally:
-            clock.leave()
-            _clock.reset(token)
+            if clock.outer is not None:
+                clock.leave()
+            _inside.reset(token)
 
     async def _end_of(self, task: asyncio.Task[None], clock: _Clock, limit: float) -> None:
         """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
@@ -278,9 +290,10 @@ async def _kept(awaitable: Awaitable[object], outcome: list[object | Failed]) ->
         outcome.append(Failed(error))
 
 
-def _begun(steps: Coroutine[object, None, None]) -> asyncio.Task[None]:
+def _begun(
+    steps: Coroutine[object, None, None], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[None]:
     """Return the task of a coroutine, which has taken its first step."""
-    loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
         return asyncio.Task(steps, loop=loop, name="llmgine-tool", eager_start=True)
     begun, context, caller = _Begun(steps), copy_context(), asyncio.current_task(loop)
