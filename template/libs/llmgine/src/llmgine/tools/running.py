@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from time import monotonic
-from types import TracebackType
-from typing import NoReturn, TypeAlias
+from types import CoroutineType, TracebackType
+from typing import NoReturn, TypeAlias, TypeGuard
 
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
@@ -199,7 +199,7 @@ class Runner:
         self._threads.close()
 
     def _check_room(self) -> None:
-        if self.abandoned >= self._settings.abandoned_threads:
+        if self._threads.abandoned + len(self._stuck) >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
     async def _limited(
@@ -210,7 +210,7 @@ class Runner:
         token = _inside.set(clock)
         try:
             value = await self._in_thread(function, limit) if threaded else function()
-            if not inspect.isawaitable(value):
+            if not _is_awaitable(value):
                 return value
             outcome: list[object | Failed] = []
             task = _begun(_kept(value, outcome), loop)
@@ -266,6 +266,11 @@ class Runner:
             _late(limit)
         finally:
             begun.acquire(blocking=False)  # what a cancelled caller still had waiting never begins
+
+
+def _is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
+    # Nearly all are coroutines, for which the first question is enough.
+    return isinstance(value, CoroutineType) or inspect.isawaitable(value)
 
 
 def _late(limit: float) -> NoReturn:
