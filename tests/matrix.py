@@ -8,6 +8,7 @@ import json
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -90,11 +91,18 @@ class Checks:
         self._ledger.passed("tests", shared.values())
 
     def test(self, folder: Path, files: Iterable[Path]) -> None:
-        """Run these files of tests; none of them may leave the machine."""
-        strangers = folder.parent / "strangers.txt"
-        command = "uv run --no-sync pytest -q -n 3 --dist loadfile -p no:cacheprovider"
+        """Run these files of tests; none of them may leave the machine.
+
+        What fails among others has a second chance by itself: a busy machine has its own ways.
+        """
+        strangers, cache = folder.parent / "strangers.txt", folder.parent / "cache"
         environment = {"PYTHONPATH": str(_LOOPBACK), "STRANGERS": str(strangers)}
-        self._in(folder, f"{_alone()}{command}", files, **environment)
+        command = f"{_alone()}uv run --no-sync pytest -q -o cache_dir={cache}"
+        try:
+            self._in(folder, f"{command} -n 3 --dist loadfile", files, **environment)
+        except AssertionError as error:
+            sys.stderr.write(f"{error}\n")
+            self._in(folder, f"{command} -n 0 --last-failed", files, **environment)
         assert not strangers.exists(), strangers.read_text("utf-8")
 
     def _in(
