@@ -96,18 +96,7 @@ class WorkerThreads:
         await self._place(end)
         job = _Job(call, loop)
         self._submit(job)
-        # `asyncio.timeout` would be a quarter of all that is added to the bare thread.
-        timer = None if end is None else loop.call_at(end, partial(job.end, in_time=False))
-        in_time = False
-        try:
-            in_time = await job.done
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if not in_time:
-                self._abandon(job)
-        if not in_time:
-            raise TimeoutError
+        await self._end_of(job, end)
         if errors:
             raise errors.pop()  # its traceback holds this frame, which no longer holds it
         return results[0]
@@ -125,6 +114,20 @@ class WorkerThreads:
                 await self._places.acquire()
         else:
             await self._places.acquire()
+
+    async def _end_of(self, job: _Job, end: float | None) -> None:
+        # `asyncio.timeout` would be a quarter of all that is added to the bare thread.
+        timer = None if end is None else job.loop.call_at(end, partial(job.end, in_time=False))
+        in_time = False
+        try:
+            in_time = await job.done
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if not in_time:
+                self._abandon(job)
+        if not in_time:
+            raise TimeoutError
 
     def _submit(self, job: _Job) -> None:
         if self._busy == self._threads:

@@ -14,8 +14,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -26,8 +25,9 @@ from typing import NoReturn, TypeAlias, TypeGuard
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
 from llmgine.settings import ToolSettings
+from llmgine.tools.approvals import INSIDE, Clock, Place
 
-__all__ = ["Failed", "Runner", "paused_tools"]
+__all__ = ["Failed", "Runner"]
 
 Bound: TypeAlias = Callable[[], object]
 
@@ -39,12 +39,6 @@ class Failed:
     error: BaseException
 
 
-class _Place:
-    """A place that a running tool has, with the tools that it calls; these may outlive it."""
-
-    active = True
-
-
 # What asyncio's manual offers to tasks of other makes, under "Extending".
 _enter_task = asyncio.tasks._enter_task  # noqa: SLF001
 _leave_task = asyncio.tasks._leave_task  # noqa: SLF001
@@ -52,92 +46,6 @@ _leave_task = asyncio.tasks._leave_task  # noqa: SLF001
 # The mark on a future by which a task knows an `await`, and which it then takes away: as long as
 # it is there, nobody else can wait for the same.
 _AWAITED = "_asyncio_future_blocking"
-
-
-class _Clock:
-    """The time of a tool under way, which stands still while a call that it makes waits.
-
-    While it does, so does that of the tool which waits for this one, if both go by one loop.
-
-    Args:
-        place: the tool's.
-        loop: the event loop that it goes by.
-        outer: the clock of the tool which calls this one, if one does.
-
-    Attributes:
-        place: the tool's.
-        loop: the event loop that it goes by.
-        outer: the clock of the tool that waits for this one, if one does.
-        paused: what waits for it to go on, while it stands still.
-    """
-
-    # Most tools never wait for anything: what that takes is not set for each of them.
-    paused: asyncio.Future[None] | None = None
-    _pauses = 0
-    _since = _end = 0.0
-
-    def __init__(
-        self, place: _Place, loop: asyncio.AbstractEventLoop, outer: _Clock | None
-    ) -> None:
-        self.place = place
-        self.loop = loop
-        self.outer = outer if outer is not None and outer.loop is loop else None
-
-    def begin(self, seconds: float) -> None:
-        """Give the tool so many seconds from now on."""
-        self._since = self.loop.time()
-        self._end = self._since + seconds
-
-    @property
-    def left(self) -> float:
-        """How many seconds the tool still has."""
-        return self._end - (self.loop.time() if self.paused is None else self._since)
-
-    def hold(self) -> None:
-        """Stand still, once more."""
-        self._pauses += 1
-        if self.paused is None:
-            self.paused = self.loop.create_future()
-            self._since = self.loop.time()
-            if self.outer is not None:
-                self.outer.hold()
-
-    def go_on(self) -> None:
-        """Go on, where nobody else wants it to stand still."""
-        self._pauses -= 1
-        if self.paused is not None and not self._pauses:
-            self._end += self.loop.time() - self._since
-            self.paused.set_result(None)
-            self.paused = None
-            if self.outer is not None:
-                self.outer.go_on()
-
-    def leave(self) -> None:
-        """Note that nobody waits for the tool any more, even if it goes on."""
-        outer, self.outer = self.outer, None
-        if outer is not None and self.paused is not None:
-            outer.go_on()
-
-
-# What a tool starts gets a copy of this.
-_inside: ContextVar[_Clock | None] = ContextVar("llmgine_inside_tool", default=None)
-
-
-@contextmanager
-def paused_tools() -> Generator[None]:
-    """Stop the clocks of the tool that this runs in, and of the tools that wait for it.
-
-    Nesting is fine. The limit of a plain tool, which has a thread, runs on.
-    """
-    clock = _inside.get()
-    if clock is None or clock.loop is not asyncio.get_running_loop():
-        yield
-        return
-    clock.hold()
-    try:
-        yield
-    finally:
-        clock.go_on()
 
 
 class Runner:
@@ -178,14 +86,14 @@ class Runner:
         """
         self._check_room()
         limit = self._settings.timeout if timeout is None else timeout
-        outer = _inside.get()
+        outer = INSIDE.get()
         if outer is not None and outer.place.active:
             # It is called by a tool that has a place: to wait for another might take for ever.
             return await self._limited(function, outer.place, limit, threaded=threaded)
         at_once = self._places.take(session_id)
         if not at_once:
             await self._places.wait(session_id)
-        place = _Place()
+        place = Place()
         try:
             if not at_once:
                 self._check_room()
@@ -203,11 +111,11 @@ class Runner:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
     async def _limited(
-        self, function: Bound, place: _Place, limit: float, *, threaded: bool
+        self, function: Bound, place: Place, limit: float, *, threaded: bool
     ) -> object | Failed:
         started, loop = monotonic(), asyncio.get_running_loop()
-        clock = _Clock(place, loop, _inside.get())
-        token = _inside.set(clock)
+        clock = Clock(place, loop, INSIDE.get())
+        token = INSIDE.set(clock)
         try:
             value = await self._in_thread(function, limit) if threaded else function()
             if not _is_awaitable(value):
@@ -222,9 +130,9 @@ class Runner:
         finally:
             if clock.outer is not None:
                 clock.leave()
-            _inside.reset(token)
+            INSIDE.reset(token)
 
-    async def _end_of(self, task: asyncio.Task[None], clock: _Clock, limit: float) -> None:
+    async def _end_of(self, task: asyncio.Task[None], clock: Clock, limit: float) -> None:
         """Wait for a task's end, or cancel it; where that doesn't end it, leave it behind.
 
         Raises:
