@@ -85,12 +85,12 @@ class Deliverer(Registry):
     __slots__ = ("_concurrent", "_core", "_root", "cuts", "ended")
 
     ended: bool
+    _concurrent: set[asyncio.Task[None]]
 
     def __init__(self, core: Core, session_id: str | None, root: Deliverer | None) -> None:
         super().__init__(core, session_id, root)
         self._core = core
         self._root = root
-        self._concurrent: set[asyncio.Task[None]] = set()
         self.cuts = 0
 
     def put(self, event: Event, handlers: tuple[Handler, ...]) -> None:

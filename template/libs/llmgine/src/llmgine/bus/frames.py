@@ -31,12 +31,15 @@ Kind: TypeAlias = Literal["command", "ordered", "concurrent"]
 
 
 class Place:
-    """Where messages are handled: one session of one bus."""
+    """Where messages are handled: one session of one bus.
+
+    Attributes:
+        owner: what stands for the bus.
+    """
 
     __slots__ = ("owner",)
 
-    def __init__(self, owner: object) -> None:
-        self.owner = owner
+    owner: object
 
 
 class Clock(Protocol):
@@ -133,11 +136,15 @@ def enclosing(ambient: Ambient | None) -> Frame | None:
     Frames that are over are passed by, here and in every `outer`: where each handler starts a
     task that executes the next command, they would else be kept for ever.
     """
-    while isinstance(ambient, Frame | SessionAmbient):
+    while isinstance(ambient, _LINKED):
         if isinstance(ambient, Frame) and ambient.place is not None:
             return ambient
         ambient = ambient.outer
     return None
+
+
+# A union in its place would be made anew for each question.
+_LINKED = (Frame, SessionAmbient)
 
 
 def _enclosing_all(ambient: Ambient, kinds: tuple[Kind, ...]) -> Iterator[Frame]:
@@ -163,4 +170,7 @@ def inside_bus(owner: object, *kinds: Kind, ambient: Ambient | None = None) -> b
 
 def inside_place(place: Place, *kinds: Kind) -> bool:
     """Tell whether the calling code runs in a handler of this session (of one of these kinds)."""
-    return any(frame.place is place for frame in _enclosing_all(AMBIENT.get(), kinds))
+    ambient = AMBIENT.get()
+    if ambient is NOWHERE:
+        return False  # as nearly always where a session closes
+    return any(frame.place is place for frame in _enclosing_all(ambient, kinds))

@@ -81,9 +81,10 @@ class Lane(Deliverer):
     @property
     def active(self) -> bool:
         """Whether events wait or are being handled, or a command of this session is."""
+        if self.entries or self._drain or self._concurrent:
+            return True
         running = self._core.limiter.running(self) if self._core.opened else ()
-        commands = bool(running) and any(run.frame.kind == "command" for run in running)
-        return commands or self.busy
+        return bool(running) and any(run.frame.kind == "command" for run in running)
 
     async def idle(self, *, commands: bool) -> None:
         """Wait until no event waits or is handled, and, if asked, no command either."""
@@ -96,9 +97,10 @@ class Lane(Deliverer):
 
     def settle(self) -> None:
         """Tell those who wait for this lane that something has ended; go, if nothing is left."""
-        for waiter in self._waiters:
-            _let_go(waiter)
-        self._waiters.clear()
+        if self._waiters:
+            for waiter in self._waiters:
+                _let_go(waiter)
+            self._waiters.clear()
         if not (self.is_session or self.active or self.has_handlers):
             self._retire(self)
 

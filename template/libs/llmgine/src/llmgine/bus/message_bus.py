@@ -12,7 +12,7 @@ from llmgine.bus.frames import SessionAmbient
 from llmgine.bus.lane import Lane
 from llmgine.bus.registrar import EventT, HandlerT, Registrar
 from llmgine.bus.sessions import check_session_id
-from llmgine.contracts.ambient import AMBIENT, Ambient
+from llmgine.contracts.ambient import AMBIENT, NOWHERE, Ambient
 from llmgine.contracts.messages import Command, Event, Message, ResultT, new_id
 from llmgine.contracts.protocols import Handles, Registration
 from llmgine.errors import SessionClosedError, SessionMismatchError
@@ -93,7 +93,7 @@ class BusSession:
         self._bus = MessageBus() if bus is None else bus
         self._session_id = new_id() if session_id is None else check_session_id(session_id)
         self._lane: Lane | None = None
-        self._before = AMBIENT.get()
+        self._before = NOWHERE
         self._ambient: Ambient | None = None
 
     @property

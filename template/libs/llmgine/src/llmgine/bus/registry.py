@@ -36,22 +36,23 @@ class Registry(Place):
                  "routes", "session_id")  # fmt: skip
 
     def __init__(self, owner: object, session_id: str | None, parent: Registry | None) -> None:
-        super().__init__(owner)
+        self.owner = owner
         self.session_id = session_id
         self.commands: dict[type, Handler] = {}
         self.routes: dict[type, tuple[Handler, ...]] = {}
-        self.audience: Audience | None = None
+        # Until it has subscriptions of its own, whose coming and going forgets this.
+        self.audience: Audience | None = None if parent is None else parent.audience
         self.guarded = False
         self._subscriptions: dict[type, list[Handler]] = {}
         self._parent = parent
-        self._children: set[Registry] = set()
+        self._children: dict[Registry, None] = {}
         if parent is not None:
-            parent._children.add(self)  # noqa: SLF001 - of its own class
+            parent._children[self] = None  # noqa: SLF001 - of its own class
 
     def detach(self) -> None:
         """Leave the parent, which else would keep this scope alive."""
         if self._parent is not None:
-            self._parent._children.discard(self)  # noqa: SLF001 - of its own class
+            self._parent._children.pop(self, None)  # noqa: SLF001 - of its own class
 
     @property
     def has_handlers(self) -> bool:
