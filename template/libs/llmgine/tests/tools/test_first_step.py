@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import types
+import weakref
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar
 
@@ -62,10 +64,10 @@ async def test_the_task_is_the_tools_own_from_its_first_step_to_its_last(
 
     def look() -> None:
         task = current()
-        assert task in asyncio.all_tasks()
         assert isinstance(task, asyncio.Task)
         assert repr(task)
         assert task.get_stack()
+        assert task in asyncio.all_tasks()
         seen.append((task, mark.get()))
 
     async def watched() -> str:
@@ -87,6 +89,55 @@ async def test_the_task_is_the_tools_own_from_its_first_step_to_its_last(
     assert mark.get() == "none"
     await asyncio.wait({seen[0][0]}, timeout=10)
     assert seen[0][0].done()
+
+
+async def test_a_task_that_is_looked_at_only_afterwards_is_over(tools: ToolManager) -> None:
+    kept: list[asyncio.Task[object]] = []
+
+    async def quick() -> str:
+        kept.append(current())
+        return "done"
+
+    async def other_quick() -> str:
+        return await quick()
+
+    for func in (quick, other_quick):
+        assert (await run(tools, func)).content == "done"
+    first, second = kept
+    await asyncio.wait_for(first, 10)
+    await asyncio.wait({second}, timeout=10)
+    assert [task.done() for task in kept] == [True, True]
+    assert current() not in kept
+
+
+async def test_what_a_tool_asks_of_its_task_in_the_first_step_happens(tools: ToolManager) -> None:
+    ended: asyncio.Queue[asyncio.Task[object]] = asyncio.Queue()
+
+    async def quick() -> str:
+        current().add_done_callback(ended.put_nowait)
+        return current().get_name()
+
+    async def waiting() -> str:
+        name = await quick()
+        await asyncio.sleep(0)
+        return name
+
+    for func in (quick, waiting):
+        assert (await run(tools, func)).content == "llmgine-tool"
+        assert (await asyncio.wait_for(ended.get(), 10)).done()
+
+
+async def test_tools_that_wait_for_nothing_leave_no_task_behind(tools: ToolManager) -> None:
+    kept: list[weakref.ref[asyncio.Task[object]]] = []
+
+    async def quick() -> str:
+        kept.append(weakref.ref(current()))
+        return "done"
+
+    assert (await run(tools, quick)).content == "done"
+    gc.collect()
+    assert kept[0]() is None
+    assert asyncio.all_tasks() == {current()}
 
 
 async def test_tools_that_call_tools_each_have_their_own_task(tools: ToolManager) -> None:

@@ -29,7 +29,9 @@ def success(call: ToolCall, value: object, limit: int) -> ToolResult:
     if isinstance(value, ToolResult):
         content = value.content if isinstance(value.content, str) else tuple(value.content)
         return replace(value, tool_call_id=call.id, name=call.name, content=_within(content, limit))
-    return ToolResult(tool_call_id=call.id, name=call.name, content=_within(_told(value), limit))
+    content = _told(value)
+    cut = _cut(content, limit) if isinstance(content, str) else tuple(_cut_parts(content, limit))
+    return ToolResult(tool_call_id=call.id, name=call.name, content=cut)
 
 
 def failure(call: ToolCall, error: ToolError, limit: int) -> ToolResult:

@@ -14,7 +14,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -210,17 +210,55 @@ def _begun(
     if sys.version_info >= (3, 12):
         return asyncio.Task(steps, loop=loop, name="llmgine-tool", eager_start=True)
     begun, context, caller = _Begun(steps), copy_context(), asyncio.current_task(loop)
-    task = asyncio.Task(begun, loop=loop, name="llmgine-tool", context=context)
+    task = _LazyTask.__new__(_LazyTask)
+    task.parts = begun, loop, context
     if caller is not None:
         _leave_task(loop, caller)
     _enter_task(loop, task)
     try:
-        context.run(begun.begin)
+        waits = context.run(begun.begin)
     finally:
         _leave_task(loop, task)
         if caller is not None:
             _enter_task(loop, caller)
+    if waits and type(task) is _LazyTask:
+        _LazyTask.make(task)
     return task
+
+
+class _EagerTask(asyncio.Task[None]):
+    """The task of a coroutine that has taken, or takes, its first step."""
+
+    __slots__ = ("parts",)
+
+    parts: tuple[_Begun, asyncio.AbstractEventLoop, Context]
+
+
+class _LazyTask(_EagerTask):
+    """One that is made, and known to its loop, once it has to wait or somebody looks at it.
+
+    Most tools are over with their first step: a task would cost them more than all the rest.
+    """
+
+    __slots__ = ()
+
+    def make(self) -> None:
+        """Make it a task like any other."""
+        begun, loop, context = object.__getattribute__(self, "parts")
+        object.__setattr__(self, "__class__", _EagerTask)
+        _EagerTask.__init__(self, begun, loop=loop, name="llmgine-tool", context=context)
+
+    def __getattribute__(self, name: str) -> object:
+        """Make the task, and let that answer."""
+        _LazyTask.make(self)
+        return getattr(self, name)
+
+    def __await__(self) -> Generator[object, None, None]:
+        """Make the task, and wait for that; `await` asks for no attribute."""
+        _LazyTask.make(self)
+        return self.__await__()
+
+    __iter__ = __await__
 
 
 class _Begun(Coroutine[object, None, None]):
@@ -234,17 +272,18 @@ class _Begun(Coroutine[object, None, None]):
         self._first: list[object] = []  # what the first step waits for, until the task knows
         self._awaited = False
 
-    def begin(self) -> None:
-        """Take the first step, in the task's name."""
+    def begin(self) -> bool:
+        """Take the first step, in the task's name; tell whether there are more."""
         try:
             waits_for = self._steps.send(None)
         except StopIteration:
-            return
+            return False
         self._over = False
         self._first.append(waits_for)
         if asyncio.isfuture(waits_for):
             self._awaited = getattr(waits_for, _AWAITED)
             setattr(waits_for, _AWAITED, False)
+        return True
 
     def send(self, value: None) -> object:
         """Go on."""
