@@ -63,6 +63,19 @@ def run(
     sys.modules.pop("theirs", None)
 
 
+def test_one_answer_waits_for_nothing_that_only_a_prompt_needs(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, chat.cli; print('prompt_toolkit' in sys.modules)"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.strip() == b"False"
+
+
 def test_stdout_carries_the_answer_alone(run: Run) -> None:
     done = run("--once", "one two three", "--session", "mine")
     assert done.returncode == 0

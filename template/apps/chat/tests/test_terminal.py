@@ -24,6 +24,7 @@ class Child(Protocol):
 
     before: str
     exitstatus: int | None
+    delaybeforesend: float | None
 
     def expect(self, pattern: str, timeout: float = -1) -> int: ...
     def expect_exact(self, text: str, timeout: float = -1) -> int: ...
@@ -55,6 +56,8 @@ def terminal(folder: Path, environment: dict[str, str]) -> Iterator[Terminal]:
             dimensions=size,
             timeout=15,
         )
+        # These tests type when the prompt stands there, and nothing is echoed too early then.
+        child.delaybeforesend = None
         started.append(child)
         return child
 

@@ -18,10 +18,9 @@ from llmgine.bootstrap import exit_on_wrong_settings
 from llmgine.errors import ContextStoreError, InvalidSessionIdError
 from rich.console import Console
 
-from chat.converse import FAILED, USAGE, ask
 from chat.screen import decoded, printable
 from chat.trace import TraceError, session_tree
-from chat.turn import approve, refuse
+from chat.turn import FAILED, USAGE, approve, ask, refuse
 
 __all__ = ["app", "main"]
 
