@@ -1,9 +1,13 @@
 """Rendered projects do what they say: their own checks pass, their commands run."""
 
+import os
 import re
+import signal
+import subprocess
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -78,16 +82,51 @@ def _commands(folder: Path) -> list[str]:
 
 
 @pytest.mark.heavy
-def test_every_command_of_the_first_steps_works_as_printed(project: Copy, run: Run) -> None:
-    folder = project(Answers())
+@pytest.mark.parametrize(
+    ("answers", "count"),
+    [
+        pytest.param(Answers(), 4, id="minimal"),
+        pytest.param(Answers(preset="full", provider="openai"), 6, id="full"),
+    ],
+)
+def test_every_command_of_the_first_steps_works_as_printed(
+    project: Copy, run: Run, answers: Answers, count: int
+) -> None:
+    folder = project(answers)
     commands = _commands(folder)
-    assert len(commands) == 4
+    assert len(commands) == count
     for command in commands:
-        # The conversation is typed into; it ends with its input.
-        run(folder, command, typed="Hello\n" if command == "uv run chat" else "")
+        if command.startswith("uv run api"):
+            _serve(folder, command)
+        elif command != "uv run just check" or answers.preset == "minimal":
+            # The matrix lets the others pass their checks. A conversation ends with its input.
+            run(folder, command, typed="Hello\n" if command.startswith("uv run chat") else "")
     staged = git(folder, "diff", "--cached", "--name-only").splitlines()
     assert {"uv.lock", "README.md"} <= set(staged)
     assert not [path for path in staged if path.startswith((".llmgine", ".venv"))]
+
+
+def _serve(folder: Path, command: str) -> None:
+    """Run a server as somebody would type it, look at its page, and press Ctrl-C."""
+    with subprocess.Popen(  # noqa: S602
+        command,
+        shell=True,
+        cwd=folder,
+        env={**os.environ, "LLMGINE_API__PORT": "0"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        try:
+            found = (re.search(r"listening on (http://\S+);", line) for line in process.stderr)
+            url = next(match[1] for match in found if match)
+            with urlopen(url) as page:  # noqa: S310
+                assert "<title>" in page.read().decode()
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.stderr.read()
+    assert process.returncode in {0, 130, -signal.SIGINT}
 
 
 def test_the_chat_answers_in_a_project_without_development_tools(project: Copy, run: Run) -> None:

@@ -64,10 +64,10 @@ async def test_the_task_is_the_tools_own_from_its_first_step_to_its_last(
 
     def look() -> None:
         task = current()
+        assert task in asyncio.all_tasks()
         assert isinstance(task, asyncio.Task)
         assert repr(task)
         assert task.get_stack()
-        assert task in asyncio.all_tasks()
         seen.append((task, mark.get()))
 
     async def watched() -> str:
@@ -135,6 +135,7 @@ async def test_tools_that_wait_for_nothing_leave_no_task_behind(tools: ToolManag
         return "done"
 
     assert (await run(tools, quick)).content == "done"
+    await asyncio.sleep(0)
     gc.collect()
     assert kept[0]() is None
     assert asyncio.all_tasks() == {current()}

@@ -231,7 +231,7 @@ class ToolManager:
         try:
             tool = self._found(call.name)
             function = tool.bound(call, session_id, self._settings)
-            if tool.must_ask(call):
+            if tool.needs_approval and tool.must_ask(call):
                 await self._approvals.ask(call, session_id, self._publisher)
             value = await self._runner.run(
                 function, session_id, tool.timeout, threaded=tool.threaded

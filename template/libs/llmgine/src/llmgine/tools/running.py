@@ -14,13 +14,13 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from time import monotonic
-from types import CoroutineType, TracebackType
-from typing import NoReturn, TypeAlias, TypeGuard
+from types import CoroutineType
+from typing import Any, NoReturn, TypeAlias, TypeGuard
 
 from llmgine.contracts.threads import WorkerThreads
 from llmgine.errors import ToolError
@@ -203,128 +203,66 @@ async def _kept(awaitable: Awaitable[object], outcome: list[object | Failed]) ->
         outcome.append(Failed(error))
 
 
-def _begun(
-    steps: Coroutine[object, None, None], loop: asyncio.AbstractEventLoop
-) -> asyncio.Task[None]:
-    """Return the task of a coroutine, which has taken its first step."""
-    if sys.version_info >= (3, 12):
+if sys.version_info >= (3, 12):
+
+    def _begun(
+        steps: Coroutine[Any, None, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        """Return the task of a coroutine, which has taken its first step."""
         return asyncio.Task(steps, loop=loop, name="llmgine-tool", eager_start=True)
-    begun, context, caller = _Begun(steps), copy_context(), asyncio.current_task(loop)
-    task = _LazyTask.__new__(_LazyTask)
-    task.parts = begun, loop, context
-    if caller is not None:
-        _leave_task(loop, caller)
-    _enter_task(loop, task)
-    try:
-        waits = context.run(begun.begin)
-    finally:
-        _leave_task(loop, task)
+
+else:
+
+    def _begun(
+        steps: Coroutine[Any, None, None], loop: asyncio.AbstractEventLoop
+    ) -> asyncio.Task[None]:
+        """Return the task of a coroutine, which has taken its first step."""
+        parked = _parked(steps.__await__())
+        context, caller = copy_context(), asyncio.current_task(loop)
+        task = asyncio.Task(parked, loop=loop, name="llmgine-tool", context=context)
         if caller is not None:
-            _enter_task(loop, caller)
-    if waits and type(task) is _LazyTask:
-        _LazyTask.make(task)
-    return task
-
-
-class _EagerTask(asyncio.Task[None]):
-    """The task of a coroutine that has taken, or takes, its first step."""
-
-    __slots__ = ("parts",)
-
-    parts: tuple[_Begun, asyncio.AbstractEventLoop, Context]
-
-
-class _LazyTask(_EagerTask):
-    """One that is made, and known to its loop, once it has to wait or somebody looks at it.
-
-    Most tools are over with their first step: a task would cost them more than all the rest.
-    """
-
-    __slots__ = ()
-
-    def make(self) -> None:
-        """Make it a task like any other."""
-        begun, loop, context = object.__getattribute__(self, "parts")
-        object.__setattr__(self, "__class__", _EagerTask)
-        _EagerTask.__init__(self, begun, loop=loop, name="llmgine-tool", context=context)
-
-    def __getattribute__(self, name: str) -> object:
-        """Make the task, and let that answer."""
-        _LazyTask.make(self)
-        return getattr(self, name)
-
-    def __await__(self) -> Generator[object, None, None]:
-        """Make the task, and wait for that; `await` asks for no attribute."""
-        _LazyTask.make(self)
-        return self.__await__()
-
-    __iter__ = __await__
-
-
-class _Begun(Coroutine[object, None, None]):
-    """A coroutine that takes its first step before its task does, as from Python 3.12 on."""
-
-    __slots__ = ("_awaited", "_first", "_over", "_steps")
-
-    def __init__(self, steps: Coroutine[object, None, None]) -> None:
-        self._steps = steps
-        self._over = True
-        self._first: list[object] = []  # what the first step waits for, until the task knows
-        self._awaited = False
-
-    def begin(self) -> bool:
-        """Take the first step, in the task's name; tell whether there are more."""
+            _leave_task(loop, caller)
+        _enter_task(loop, task)
         try:
-            waits_for = self._steps.send(None)
-        except StopIteration:
-            return False
-        self._over = False
-        self._first.append(waits_for)
-        if asyncio.isfuture(waits_for):
-            self._awaited = getattr(waits_for, _AWAITED)
-            setattr(waits_for, _AWAITED, False)
-        return True
+            context.run(next, parked)
+        finally:
+            _leave_task(loop, task)
+            if caller is not None:
+                _enter_task(loop, caller)
+        return task
 
-    def send(self, value: None) -> object:
-        """Go on."""
-        if self._over:
-            raise StopIteration
-        return self._first_wait() if self._first else self._steps.send(value)
 
-    def throw(
-        self,
-        error: BaseException | type[BaseException],
-        value: object = None,
-        traceback: TracebackType | None = None,
-    ) -> object:
-        """Go on with an error: a cancellation, which what is waited for hears of first."""
-        del value, traceback  # tasks don't give them
-        if self._over:
-            raise error
-        waits_for = self._first[0] if self._first else None
-        if asyncio.isfuture(waits_for) and waits_for.cancel():
-            return self._first_wait()
-        self._first.clear()
-        return self._steps.throw(error)
+def _parked(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
+    """Take a coroutine's first step, park until its task comes to it, and go on.
 
-    def _first_wait(self) -> object:
-        """Return what the first step waits for, marked as it was."""
-        waits_for = self._first.pop()
-        if asyncio.isfuture(waits_for):
-            setattr(waits_for, _AWAITED, self._awaited)
-        return waits_for
-
-    def close(self) -> None:
-        """End the coroutine."""
-        self._steps.close()
-
-    def __await__(self) -> Generator[object, None, None]:
-        """Return the steps; tasks don't ask for them."""
-        return self._steps.__await__()
-
-    def __getattr__(self, name: str) -> object:
-        """Look like the coroutine (`cr_frame`, `__name__`) to whoever inspects a task."""
-        return getattr(self._steps, name)
+    What is waited for is the task's to know: it isn't marked as awaited until then.
+    """
+    try:
+        waits_for = next(steps)
+    except StopIteration:
+        yield
+        return
+    future = waits_for if asyncio.isfuture(waits_for) else None
+    awaited = future is not None and getattr(future, _AWAITED)
+    if future is not None:
+        setattr(future, _AWAITED, False)
+    try:
+        try:
+            yield
+        except BaseException as error:  # a cancellation, which what is waited for hears of first
+            if future is None or not future.cancel():
+                waits_for, future = steps.throw(error), None
+        if future is not None:
+            setattr(future, _AWAITED, awaited)
+        while True:
+            try:
+                yield waits_for
+                break
+            except BaseException as error:
+                waits_for = steps.throw(error)
+    except StopIteration:
+        return
+    yield from steps
 
 
 class _Places:
