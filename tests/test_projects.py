@@ -97,7 +97,7 @@ def test_every_command_of_the_first_steps_works_as_printed(
     assert len(commands) == count
     for command in commands:
         if command.startswith("uv run api"):
-            _serve(folder, command)
+            _serve(folder, f"{command} --port 0")  # the one that is printed may be taken
         elif command != "uv run just check" or answers.preset == "minimal":
             # The matrix lets the others pass their checks. A conversation ends with its input.
             run(folder, command, typed="Hello\n" if command.startswith("uv run chat") else "")
@@ -112,16 +112,16 @@ def _serve(folder: Path, command: str) -> None:
         command,
         shell=True,
         cwd=folder,
-        env={**os.environ, "LLMGINE_API__PORT": "0"},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ) as process:
         assert process.stderr is not None
         try:
-            found = (re.search(r"listening on (http://\S+);", line) for line in process.stderr)
-            url = next(match[1] for match in found if match)
-            with urlopen(url) as page:  # noqa: S310
+            line = process.stderr.readline()
+            url = re.search(r"^listening on (http://\S+);", line)
+            assert url, line
+            with urlopen(url[1]) as page:  # noqa: S310
                 assert "<title>" in page.read().decode()
         finally:
             os.killpg(process.pid, signal.SIGINT)
