@@ -85,13 +85,10 @@ class Deliverer(Registry):
     __slots__ = ("_concurrent", "_core", "_root", "cuts", "ended")
 
     ended: bool
+    cuts: int
+    _core: Core
+    _root: Deliverer | None
     _concurrent: set[asyncio.Task[None]]
-
-    def __init__(self, core: Core, session_id: str | None, root: Deliverer | None) -> None:
-        super().__init__(core, session_id, root)
-        self._core = core
-        self._root = root
-        self.cuts = 0
 
     def put(self, event: Event, handlers: tuple[Handler, ...]) -> None:
         """Queue an event."""

@@ -45,6 +45,7 @@ class Engine:
         self._core = Core(settings)
         self._root = Lane(self._core, None, None, self._retire)
         self._lanes: dict[str | None, Lane] = {None: self._root}
+        self._root.scopes = self._lanes
         self._kept: list[tuple[Event, Context]] = []
         self._stopping = False
 
@@ -335,7 +336,6 @@ class Engine:
     def _retire(self, lane: Lane) -> None:
         if lane is not self._root and self._lanes.get(lane.session_id) is lane:
             del self._lanes[lane.session_id]
-            lane.detach()
 
     # -- Refusals
 

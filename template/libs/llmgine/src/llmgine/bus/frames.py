@@ -119,7 +119,7 @@ class SessionAmbient(Ambient):
     def __init__(self, session_id: str, outer: Ambient) -> None:
         self.session_id = session_id
         self.parent_id = outer.parent_id
-        self.outer: Ambient = enclosing(outer) or NOWHERE
+        self.outer: Ambient = outer if outer is NOWHERE else enclosing(outer) or NOWHERE
 
     def pause(self) -> None:
         """Stop the clocks of what the session is used in."""

@@ -46,7 +46,10 @@ class Lane(Deliverer):
         self, core: Core, session_id: str | None, root: Lane | None, retire: Callable[[Lane], None]
     ) -> None:
         super().__init__(core, session_id, root)
+        self._core = core
+        self._root = root
         self._retire = retire
+        self.cuts = 0
         self.reset()
 
     def reset(self) -> None:

@@ -203,13 +203,17 @@ class BusSession:
 
     def _check_open(self) -> None:
         if self._lane is None or not self._lane.is_session:
-            state = "isn't open yet" if self._lane is None else "has closed"
-            message = f"session {self._session_id!r} {state}; use it inside its async with block"
-            raise SessionClosedError(message)
+            raise self._not_open()
+
+    def _not_open(self) -> SessionClosedError:
+        state = "isn't open yet" if self._lane is None else "has closed"
+        message = f"session {self._session_id!r} {state}; use it inside its async with block"
+        return SessionClosedError(message)
 
     def _own(self, message: MessageT) -> MessageT:
         """Return the message if it is this session's; a copy that is, if it has none."""
-        self._check_open()
+        if self._lane is None or not self._lane.is_session:
+            raise self._not_open()
         if message.session_id == self._session_id:
             return message
         if message.session_id is not None:

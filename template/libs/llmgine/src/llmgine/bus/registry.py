@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, count
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ Audience: TypeAlias = tuple[tuple[Handler, ...], tuple[Handler, ...]]
 NOBODY: Audience = ((), ())
 
 _order = count()
+_NONE: Mapping[str | None, Registry] = {}
 
 
 class Registry(Place):
@@ -30,10 +31,11 @@ class Registry(Place):
         audience: who hears that a command starts, and that it ends; None while unknown, `NOBODY`
             itself where there is nobody.
         guarded: something is closing, so that publishers and callers have to be looked at.
+        scopes: of the bus's own scope, all that there are, itself among them.
     """
 
-    __slots__ = ("_children", "_parent", "_subscriptions", "audience", "commands", "guarded",
-                 "routes", "session_id")  # fmt: skip
+    __slots__ = ("_parent", "_subscriptions", "audience", "commands", "guarded", "routes",
+                 "scopes", "session_id")  # fmt: skip
 
     def __init__(self, owner: object, session_id: str | None, parent: Registry | None) -> None:
         self.owner = owner
@@ -45,14 +47,7 @@ class Registry(Place):
         self.guarded = False
         self._subscriptions: dict[type, list[Handler]] = {}
         self._parent = parent
-        self._children: dict[Registry, None] = {}
-        if parent is not None:
-            parent._children[self] = None  # noqa: SLF001 - of its own class
-
-    def detach(self) -> None:
-        """Leave the parent, which else would keep this scope alive."""
-        if self._parent is not None:
-            self._parent._children.pop(self, None)  # noqa: SLF001 - of its own class
+        self.scopes: Mapping[str | None, Registry] = _NONE
 
     @property
     def has_handlers(self) -> bool:
@@ -118,8 +113,9 @@ class Registry(Place):
         """Have the routes worked out anew, here and in the scopes that this one serves too."""
         self.routes.clear()
         self.audience = None
-        for child in self._children:
-            child.forget_routes()
+        for scope in self.scopes.values():
+            if scope is not self:
+                scope.forget_routes()
 
     def route(self, event_type: type[Event]) -> tuple[Handler, ...]:
         """Return everyone who hears this type: higher priority first, then by registration.
