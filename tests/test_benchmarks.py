@@ -98,8 +98,27 @@ def test_a_quick_run_of_the_api_finds_every_answer(tmp_path: Path) -> None:
     assert report["wrong"] == []
 
 
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+def test_a_quick_run_of_the_first_minutes_ends_with_an_answer(tmp_path: Path) -> None:
+    printed, report = quick_run("start", tmp_path)
+    rows = {row["key"]: row for row in report["rows"]}
+    assert list(rows) == ["copy", "answer", "import", "status"]
+    assert all(row["title"] in printed for row in report["rows"])
+    assert all(rows[key]["figures"]["llmgine"] > 0 for key in ("answer", "import", "status"))
+    assert re.search(r"^Median of 1 rounds; \d+ files; copying them took", printed, re.MULTILINE)
+
+
 @pytest.mark.parametrize(
-    ("name", "rows"), [("bus", 11), ("tools", 7), ("context", 5), ("observability", 7), ("api", 5)]
+    ("name", "rows"),
+    [
+        ("start", 4),
+        ("bus", 11),
+        ("tools", 7),
+        ("context", 5),
+        ("observability", 7),
+        ("api", 5),
+    ],
 )
 def test_the_readme_shows_the_rows_that_are_measured(name: str, rows: int) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
