@@ -161,8 +161,7 @@ class Engine:
         if audience is not NOBODY:
             # An id without a lane is given the root's handlers, but not the root's queue.
             own = lane.session_id == command.session_id
-            size = self._core.queue_size
-            while own and len(lane.entries) >= size and not self._nested(frame):
+            while own and lane.full and not self._nested(frame):
                 await self._room(lane)
         on_start, on_end = audience
         self._tell(command_started(command), on_start)
@@ -267,11 +266,10 @@ class Engine:
         """
         if self._core.observers:
             self._core.observe(event)
-        lane = self._lanes.get(event.session_id)
         if handlers is None:
-            handlers = (self._root if lane is None else lane).route(type(event))
+            handlers = self._lanes.get(event.session_id, self._root).route(type(event))
         if handlers:
-            (self._lane(event.session_id) if lane is None else lane).put(event, handlers)
+            self._lane(event.session_id).put(event, handlers)
 
     def _keep(self, event: Event) -> None:
         """Keep an event for the next start.

@@ -86,8 +86,7 @@ class Lane(Deliverer):
         """Whether events wait or are being handled, or a command of this session is."""
         if self.entries or self._drain or self._concurrent:
             return True
-        running = self._core.limiter.running(self) if self._core.opened else ()
-        return bool(running) and any(run.frame.kind == "command" for run in running)
+        return self._core.opened and self._core.limiter.executing(self)
 
     async def idle(self, *, commands: bool) -> None:
         """Wait until no event waits or is handled, and, if asked, no command either."""
@@ -100,10 +99,9 @@ class Lane(Deliverer):
 
     def settle(self) -> None:
         """Tell those who wait for this lane that something has ended; go, if nothing is left."""
-        if self._waiters:
-            for waiter in self._waiters:
-                _let_go(waiter)
-            self._waiters.clear()
+        for waiter in self._waiters:
+            _let_go(waiter)
+        self._waiters.clear()
         if not (self.is_session or self.active or self.has_handlers):
             self._retire(self)
 

@@ -174,6 +174,11 @@ class Limiter:
         """Return the suspended handlers of a place, of commands and of events."""
         return self._places.get(place, ())
 
+    def executing(self, place: Place) -> bool:
+        """Whether a command's handler has suspended there."""
+        running = self._places.get(place)
+        return running is not None and any(run.frame.kind == "command" for run in running)
+
     def suspend(
         self,
         frame: Frame,

@@ -233,36 +233,60 @@ else:
 
 
 def _parked(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    """Take a coroutine's first step, park until its task comes to it, and go on.
-
-    What is waited for is the task's to know: it isn't marked as awaited until then.
-    """
+    """Take a coroutine's first step, park until its task comes to it, and go on."""
     try:
         waits_for = next(steps)
     except StopIteration:
         yield
         return
-    future = waits_for if asyncio.isfuture(waits_for) else None
-    awaited = future is not None and getattr(future, _AWAITED)
-    if future is not None:
-        setattr(future, _AWAITED, False)
     try:
-        try:
-            yield
-        except BaseException as error:  # a cancellation, which what is waited for hears of first
-            if future is None or not future.cancel():
-                waits_for, future = steps.throw(error), None
-        if future is not None:
-            setattr(future, _AWAITED, awaited)
-        while True:
-            try:
-                yield waits_for
-                break
-            except BaseException as error:
-                waits_for = steps.throw(error)
+        if (yield from _handed_over(steps, waits_for)):
+            yield from steps
+    finally:
+        steps.close()
+
+
+def _handed_over(
+    steps: Generator[Any, None, None], waits_for: object
+) -> Generator[object, None, bool]:
+    """Park, and let the task wait for what the first step does; tell whether there are more steps.
+
+    What is waited for is the task's to know: it isn't marked as awaited until then. It is the
+    first to hear of a cancellation, as it would be of the task's own.
+    """
+    awaited = _mark(waits_for, awaited=False)
+    error = yield from _wait(None)
+    if error is None or _cancel(waits_for):
+        _mark(waits_for, awaited=awaited)
+        error = yield from _wait(waits_for)
+    try:
+        while error is not None:
+            error = yield from _wait(steps.throw(error))
     except StopIteration:
-        return
-    yield from steps
+        return False
+    return True
+
+
+def _wait(waits_for: object) -> Generator[object, None, BaseException | None]:
+    """Let the task wait; return what it throws in, if it does."""
+    try:
+        yield waits_for
+    except BaseException as error:
+        return error
+    return None
+
+
+def _mark(waits_for: object, *, awaited: bool) -> bool:
+    """Mark a future as awaited, or not; return whether it was."""
+    if not asyncio.isfuture(waits_for):
+        return False
+    before: bool = getattr(waits_for, _AWAITED)
+    setattr(waits_for, _AWAITED, awaited)
+    return before
+
+
+def _cancel(waits_for: object) -> bool:
+    return asyncio.isfuture(waits_for) and waits_for.cancel()
 
 
 class _Places:
