@@ -477,6 +477,24 @@ async def test_after_its_end_event_a_session_takes_nothing_more(bus: MessageBus)
     assert names(events) == ["SessionStartEvent", "SessionEndEvent", "EventHandlerFailedEvent"]
 
 
+async def test_an_observer_of_its_end_brings_no_more_into_a_session(bus: MessageBus) -> None:
+    refused: list[BaseException] = []
+
+    def on_end(event: Event) -> None:
+        if isinstance(event, SessionEndEvent):
+            # A first step at once, as tasks of an eager factory take it.
+            publishing = bus.publish(Step(session_id=event.session_id))
+            try:
+                publishing.send(None)
+            except (SessionClosedError, StopIteration) as error:
+                refused.append(error)
+
+    bus.add_observer(on_end)
+    async with bus.session("s"):
+        pass
+    assert [type(error) for error in refused] == [SessionClosedError]
+
+
 async def test_a_failing_handler_of_a_session_is_told_of_in_the_session(bus: MessageBus) -> None:
     heard: list[EventHandlerFailedEvent] = []
 

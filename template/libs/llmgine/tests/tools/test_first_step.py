@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import types
 import weakref
 from collections.abc import Awaitable, Callable, Generator
@@ -216,6 +217,43 @@ async def test_a_tool_that_cancels_itself_and_waits_is_cancelled_there(tools: To
         assert (result.error_code, "CancelledError" in result.text) == ("failed", True)
     assert ended == ["what it waits for", "cancelled=True"]
     assert current().cancelling() == 0
+
+
+async def test_a_cancellation_before_the_second_step_is_the_one_that_was_sent(
+    tools: ToolManager,
+) -> None:
+    async def waiting() -> str:
+        task = current()
+        found: tuple[object, ...] = ()
+        asyncio.get_running_loop().call_soon(task.cancel, "why")
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError as error:
+            task.uncancel()
+            found = error.args
+        assert sys.exc_info()[1] is None
+        with pytest.raises(ValueError, match="another") as other:
+            raise ValueError("another")
+        assert other.value.__context__ is None
+        return str(found)
+
+    assert (await run(tools, waiting)).content == "('why',)"
+
+
+async def test_what_the_first_wait_brings_is_the_tools_to_keep(tools: ToolManager) -> None:
+    async def waiting() -> str:
+        loop = asyncio.get_running_loop()
+        first: asyncio.Future[Trips] = loop.create_future()
+        loop.call_soon(first.set_result, Trips())
+        brought = await first
+        brought.next.cancel()
+        kept = weakref.ref(brought)
+        del first, brought
+        await asyncio.sleep(0.001)
+        gc.collect()
+        return "kept" if kept() else "freed"
+
+    assert (await run(tools, waiting)).content == "freed"
 
 
 async def test_a_tool_can_get_over_its_own_cancellation(tools: ToolManager) -> None:

@@ -74,6 +74,7 @@ class Sessions(Engine):
             raise WouldDeadlockError(message)
         if not (lane.active or lane.route(SessionEndEvent)):
             if self._core.observers:
+                lane.guard()  # they might bring new work
                 self._end_session(lane, error)
             self._forget_session(lane)
             return

@@ -240,7 +240,9 @@ def _parked(steps: Generator[Any, None, None]) -> Generator[Any, None, None]:
         yield
         return
     try:
-        if (yield from _handed_over(steps, waits_for)):
+        more = yield from _handed_over(steps, waits_for)
+        del waits_for  # what came of it is the tool's to keep
+        if more:
             yield from steps
     finally:
         steps.close()
@@ -256,7 +258,7 @@ def _handed_over(
     """
     awaited = _mark(waits_for, awaited=False)
     error = yield from _wait(None)
-    if error is None or _cancel(waits_for):
+    if error is None or _cancel(waits_for, error):
         _mark(waits_for, awaited=awaited)
         error = yield from _wait(waits_for)
     try:
@@ -285,8 +287,9 @@ def _mark(waits_for: object, *, awaited: bool) -> bool:
     return before
 
 
-def _cancel(waits_for: object) -> bool:
-    return asyncio.isfuture(waits_for) and waits_for.cancel()
+def _cancel(waits_for: object, error: BaseException) -> bool:
+    # Some know their own cancellations by the message.
+    return asyncio.isfuture(waits_for) and waits_for.cancel(*error.args[:1])
 
 
 class _Places:
