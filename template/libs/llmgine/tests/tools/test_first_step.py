@@ -225,7 +225,7 @@ async def test_a_cancellation_before_the_second_step_is_the_one_that_was_sent(
     async def waiting() -> str:
         task = current()
         found: tuple[object, ...] = ()
-        asyncio.get_running_loop().call_soon(task.cancel, "why")
+        task.cancel("why")
         try:
             await asyncio.sleep(10)
         except asyncio.CancelledError as error:
