@@ -157,3 +157,24 @@ async def test_publish_threadsafe_hands_on_a_refusal(bus: MessageBus) -> None:
     future = await asyncio.to_thread(elsewhere)
     with pytest.raises(TypeError, match="not decorated"):
         await asyncio.wrap_future(future)
+
+
+def test_a_registration_ends_after_its_loop_was_closed_while_somebody_waited() -> None:
+    bus = MessageBus.isolated()
+
+    async def hang(event: Step) -> None:
+        await asyncio.Event().wait()
+
+    async def begin() -> asyncio.Task[None]:
+        await bus.start()
+        await bus.publish(Step())
+        joining = asyncio.create_task(bus.join())
+        await asyncio.sleep(0)
+        return joining
+
+    registration = bus.register_event_handler(Step, hang)
+    loop = asyncio.new_event_loop()
+    joining = loop.run_until_complete(begin())
+    loop.close()
+    registration.cancel()
+    assert not joining.done()

@@ -235,7 +235,7 @@ class Lane(Deliverer):
 
 def _let_go(waiter: Done) -> bool:
     """Let somebody who waits go on; tell whether they still waited."""
-    if waiter.done():
+    if waiter.done() or waiter.get_loop().is_closed():
         return False
     waiter.set_result(None)
     return True
