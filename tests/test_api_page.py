@@ -510,8 +510,10 @@ def test_everything_by_keyboard(go: Go) -> None:
     page = visit.page
     page.keyboard.press("Escape")
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
+    expect(shortcuts).to_be_visible()
     page.keyboard.press("Escape")
+    expect(shortcuts).to_be_hidden()  # until then, keys are the dialog's
     page.keyboard.press("/")
     page.keyboard.type("say:two")
     page.keyboard.press("Shift+Enter")
