@@ -337,7 +337,9 @@ def test_the_timeline_is_filtered_and_shows_records(go: Go) -> None:
     page = visit.page
     visit.ask("What is 12 * (3 + 4)?")
     row(page, "calculate").locator("summary").click()
-    record = json.loads(row(page, "calculate").locator("pre").inner_text())
+    written = row(page, "calculate").locator("pre")
+    expect(written).not_to_be_empty()  # it is written once the row has opened
+    record = json.loads(written.inner_text())
     assert record["started"]["call"]["name"] == "calculate"
     assert record["ended"]["result"]["content"] == "84"
     page.get_by_label("Show").select_option("Tools")
