@@ -1,6 +1,7 @@
 """A turn as the user sees it: the answer appears while it is made, and Ctrl-C ends it.
 
-Its tool calls have a line each, and those that need approval are a question.
+Its tool calls have a line each, and those that need approval are a question. `ask` runs one turn
+by itself, for who has no prompt.
 """
 
 from __future__ import annotations

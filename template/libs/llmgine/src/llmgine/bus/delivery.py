@@ -84,6 +84,7 @@ class Deliverer(Registry):
 
     __slots__ = ("_concurrent", "_core", "_root", "cuts", "ended")
 
+    # `Lane` sets them: a constructor on each level would cost every session.
     ended: bool
     cuts: int
     _core: Core

@@ -84,6 +84,7 @@ class Lane(Deliverer):
     @property
     def active(self) -> bool:
         """Whether events wait or are being handled, or a command of this session is."""
+        # `busy`, without a call: each session that ends asks twice.
         if self.entries or self._drain or self._concurrent:
             return True
         return self._core.opened and self._core.limiter.executing(self)

@@ -212,6 +212,7 @@ class BusSession:
 
     def _own(self, message: MessageT) -> MessageT:
         """Return the message if it is this session's; a copy that is, if it has none."""
+        # `_check_open`, without a call for each message.
         if self._lane is None or not self._lane.is_session:
             raise self._not_open()
         if message.session_id == self._session_id:

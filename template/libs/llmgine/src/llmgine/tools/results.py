@@ -29,9 +29,7 @@ def success(call: ToolCall, value: object, limit: int) -> ToolResult:
     if isinstance(value, ToolResult):
         content = value.content if isinstance(value.content, str) else tuple(value.content)
         return replace(value, tool_call_id=call.id, name=call.name, content=_within(content, limit))
-    content = _told(value)
-    cut = _cut(content, limit) if isinstance(content, str) else tuple(_cut_parts(content, limit))
-    return ToolResult(tool_call_id=call.id, name=call.name, content=cut)
+    return ToolResult(tool_call_id=call.id, name=call.name, content=_within(_told(value), limit))
 
 
 def failure(call: ToolCall, error: ToolError, limit: int) -> ToolResult:
@@ -39,7 +37,7 @@ def failure(call: ToolCall, error: ToolError, limit: int) -> ToolResult:
     return ToolResult(
         tool_call_id=call.id,
         name=call.name,
-        content=_cut(str(error), limit),
+        content=_within(str(error), limit),
         is_error=True,
         error_code=error.code,
     )
@@ -72,15 +70,11 @@ def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
 
 
 def _within(content: str | Parts, limit: int) -> str | Parts:
-    if isinstance(content, str):
-        return _cut(content, limit)
-    return tuple(_cut_parts(content, limit))
-
-
-def _cut(text: str, limit: int) -> str:
-    if text.isascii() and len(text) <= limit:
-        return text
-    return "".join(part.text for part in _texts(_cut_parts((TextPart(text=text),), limit)))
+    if not isinstance(content, str):
+        return tuple(_cut_parts(content, limit))
+    if content.isascii() and len(content) <= limit:
+        return content
+    return "".join(part.text for part in _texts(_cut_parts((TextPart(text=content),), limit)))
 
 
 def _cut_parts(parts: Parts, limit: int) -> Iterator[TextPart | MediaPart]:

@@ -107,7 +107,7 @@ class Runner:
         self._threads.close()
 
     def _check_room(self) -> None:
-        if self._threads.abandoned + len(self._stuck) >= self._settings.abandoned_threads:
+        if self.abandoned >= self._settings.abandoned_threads:
             raise ToolError("Too many earlier calls still hang; try again later.", code="busy")
 
     async def _limited(
