@@ -43,8 +43,21 @@ def threads(limit: int = 2, abandoned_limit: int = 2) -> WorkerThreads:
     return WorkerThreads(limit=limit, abandoned_limit=abandoned_limit, name="test-worker")
 
 
+def ours() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "test-worker"]
+
+
 def alive() -> int:
-    return sum(thread.name == "test-worker" for thread in threading.enumerate())
+    return len(ours())
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Generator[None]:
+    """Each test begins without the threads of the one before, which end in their own time."""
+    yield
+    for thread in ours():
+        thread.join(30)
+        assert not thread.is_alive()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -232,7 +245,9 @@ def test_threads_do_not_keep_the_process_from_ending() -> None:
     async def main() -> list[bool]:
         workers = threads()
         await workers.run(lambda _: None, None)
-        return [t.daemon for t in threading.enumerate() if t.name == "test-worker"]
+        daemons = [thread.daemon for thread in ours()]
+        workers.close()
+        return daemons
 
     assert asyncio.run(main()) == [True]
 
