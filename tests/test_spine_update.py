@@ -5,6 +5,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from llmgine.bootstrap.parts import (
+    CONSOLE,
+    FALLBACK,
+    FILE,
+    MCP,
+    MIDDLEWARE,
+    OTEL,
+    PROVIDERS,
+    RETRY,
+    STORES,
+)
 
 from extensions.answers import Answers
 from tests.conftest import commit, git
@@ -154,6 +165,24 @@ def test_a_part_that_is_answered_away_leaves_what_was_edited(project: Project) -
     assert "conflicted  apps/chat/README.md: the template removed it, and you edited it" in told
     assert "# Our " in project.text("apps/chat/README.md")
     assert not (project.folder / "apps/chat/pyproject.toml").exists()
+
+
+@pytest.mark.heavy
+def test_parts_come_by_the_commands_that_errors_name(releases: Releases, tmp_path: Path) -> None:
+    bare = Answers(preset="custom", handlers=(), store="memory")
+    project = Project.copied(releases.folder, tmp_path / "p", version="v0.1.0", **bare.as_data())
+    rooms = (CONSOLE, FILE, OTEL, PROVIDERS, RETRY, FALLBACK, STORES, MCP, *MIDDLEWARE.values())
+    parts = {
+        f"{room.package}.{name}": answer
+        for room in rooms
+        for name, answer in room.answers.items()
+        if name != "litellm"  # not beside openai
+    }
+    answers = [f"--data={answer}" for answer in parts.values()]
+    assert ", 0 conflicted, 0 skipped" in project.spine("update", "--to", "current", *answers)
+    for part in parts:
+        place = project.folder / "libs/llmgine/src" / part.replace(".", "/")
+        assert place.is_dir() or place.with_suffix(".py").is_file(), part
 
 
 @pytest.mark.heavy
@@ -325,6 +354,11 @@ def test_what_is_asked_wrongly_is_refused(project: Project) -> None:
     assert "can't be rendered" in told
     assert "'parrot' is not in" in told
     assert "isn't of the form NAME=VALUE" in project.spine("update", "--data", "x", status=2)
+    told = project.spine("update", "--data", "store+=memory", status=2)
+    lists = "apps, extras, handlers, other_providers"
+    assert told == f"spine: store+= adds to an answer that is a list; those are: {lists}\n"
+    told = project.spine("update", "--data", "handlers+=otel", status=2)
+    assert "choose others with the preset custom" in told
 
 
 @pytest.mark.heavy

@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_pair,
         action="append",
         default=[],
-        help="change an answer; may be repeated",
+        help="change an answer, NAME+=VALUE to add to a list; may be repeated",
     )
     updates.add_argument("--dry-run", action="store_true", help="say what would happen; no change")
     checks = commands.add_parser("check", help="for CI: is anything in the way of an update?")
@@ -70,7 +70,7 @@ def _update(project: Project, arguments: argparse.Namespace) -> int:
     from updating import update
 
     to, dry_run = arguments.to, arguments.dry_run
-    done = update(project, to=to, data=dict(arguments.data), dry_run=dry_run)
+    done = update(project, to=to, data=arguments.data, dry_run=dry_run)
     _say(*told(project, done, dry_run=dry_run))
     return 1 if done.outcome and done.outcome.conflicts else 0
 

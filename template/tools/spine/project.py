@@ -141,6 +141,11 @@ class Answers:
         """An answer that is one word or line, none where there is no such question."""
         return _scalar(self.text, name)
 
+    def lists(self) -> dict[str, list[str]]:
+        """The answers that are lists, by question, as Copier writes them: an item a line."""
+        found = re.findall(r"^(\w+):(?: \[\]\n|\n((?:- .*\n)+))", self.text, re.MULTILINE)
+        return {name: re.findall(r"^- (.*)", items, re.MULTILINE) for name, items in found}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:

@@ -1,6 +1,7 @@
 """The update: both versions are rendered, merged with git, and written into the project."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from applying import State, refuse_lock, write
@@ -32,13 +33,15 @@ class Update:
     fixes: tuple[Fix, ...] = ()
 
 
-def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run: bool) -> Update:
+def update(
+    project: Project, *, to: str | None, data: Iterable[tuple[str, str]], dry_run: bool
+) -> Update:
     """Bring another version in, or other answers.
 
     Args:
         project: the project; all of it must be committed.
         to: the version, the newest by default; `current` for the one that the project has.
-        data: answers that change.
+        data: answers that change, and `NAME+` with what one that is a list has besides.
         dry_run: look only.
 
     Raises:
@@ -50,15 +53,16 @@ def update(project: Project, *, to: str | None, data: Mapping[str, str], dry_run
         refuse_lock(project)
     source = Source.of(answers)
     target = _target(source, answers.version, to)
-    if target == answers.version and not data:
+    changed = _changed(answers, data)
+    if target == answers.version and not changed:
         return Update(old=answers.version, new=target, outcome=None)
     with project.scratch(keep=not dry_run) as (git, folder):
         old, new = source.render(
-            answers, folder / "renders", [(answers.version, {}), (target, data)]
+            answers, folder / "renders", [(answers.version, {}), (target, changed)]
         )
         _refuse_another(project, answers.version, (old / MANIFEST).read_text("utf-8"))
         _refuse_strangers(answers, (old / answers.name).read_text("utf-8"))
-        _refuse_unknown((new / answers.name).read_text("utf-8"), data)
+        _refuse_unknown((new / answers.name).read_text("utf-8"), changed)
         fixes = brought(old, new, Manifest.of((new / MANIFEST).read_text("utf-8")))
         ours = _subtree(project, head)
         trees = (tree_of(git, folder, old), ours, tree_of(git, folder, new))
@@ -84,6 +88,25 @@ def _ready(project: Project, answers: Answers) -> str:
     return head.stdout.decode().strip()
 
 
+def _changed(answers: Answers, data: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The answers that change, lists as a whole."""
+    changed: dict[str, str] = {}
+    lists = answers.lists()
+    for name, value in data:
+        if not name.endswith("+"):
+            changed[name] = value
+            continue
+        items = lists.get(name := name[:-1])
+        if items is None:
+            raise SpineError(
+                f"{name}+= adds to an answer that is a list; those are: {', '.join(lists)}"
+            )
+        if value not in items:
+            items.append(value)
+        changed[name] = json.dumps(items)
+    return changed
+
+
 def _target(source: Source, current: str, to: str | None) -> str:
     """The version to update to."""
     if to == CURRENT:
@@ -92,7 +115,10 @@ def _target(source: Source, current: str, to: str | None) -> str:
         return _wanted(source, current, to)
     newest = source.newest(current)
     if newest is None:
-        raise SpineError(f"the template at {source.address} has no version; name one with --to")
+        raise SpineError(
+            f"the template at {source.address} has no version yet: name a branch with --to, or"
+            " `--to current` to change answers alone"
+        )
     return current if _is_older(newest, current) else newest
 
 

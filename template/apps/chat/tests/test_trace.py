@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,4 +113,13 @@ def test_the_last_session_is_the_last_to_begin(tmp_path: Path) -> None:
 def test_a_file_that_can_t_be_read_is_said(tmp_path: Path) -> None:
     config = ApplicationConfig(settings_file=None, file={"path": tmp_path})
     with pytest.raises(TraceError, match="can't be read"):
+        session_tree(config)
+
+
+def test_without_the_handler_the_command_that_brings_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "llmgine.observability.jsonl", None)
+    config = ApplicationConfig(settings_file=None)
+    with pytest.raises(TraceError, match=r"`python tools/spine update .*--data handlers\+=file`"):
         session_tree(config)

@@ -53,7 +53,10 @@ def _reader() -> Callable[[Path, str | None], Iterable[Record]]:
         # Not every project has this file, so that a plain import wouldn't do.
         module = import_module("llmgine.observability.jsonl")
     except ModuleNotFoundError:
-        text = "no events are kept: `uvx copier update` adds the file handler (`handlers: file`)"
+        text = (
+            "no events are kept; to add the handler that does, commit your work and run "
+            "`python tools/spine update --to current --data handlers+=file`"
+        )
         raise TraceError(text) from None
     reader: Callable[[Path, str | None], Iterable[Record]] = vars(module)["read_events"]
     return reader

@@ -40,14 +40,14 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("room", "name", "answer"),
     [
-        (PROVIDERS, "local", "provider: local"),
-        (STORES, "sqlite", "store: sqlite"),
-        (CONSOLE, "console", "handlers: console"),
-        (FILE, "jsonl", "handlers: file"),
-        (OTEL, "otel", "handlers: otel"),
-        (MCP, "mcp", "extras: mcp"),
-        (MIDDLEWARE["dead_letters"], "dead_letters", "extras: resilience"),
-        (MIDDLEWARE["retry"], "retry", "extras: resilience"),
+        (PROVIDERS, "local", "other_providers+=local"),
+        (STORES, "sqlite", "store=sqlite"),
+        (CONSOLE, "console", "handlers+=console"),
+        (FILE, "jsonl", "handlers+=file"),
+        (OTEL, "otel", "handlers+=otel"),
+        (MCP, "mcp", "extras+=mcp"),
+        (MIDDLEWARE["dead_letters"], "dead_letters", "extras+=resilience"),
+        (MIDDLEWARE["retry"], "retry", "extras+=resilience"),
     ],
 )
 @pytest.mark.usefixtures("absent")
@@ -55,8 +55,8 @@ def test_a_file_that_was_left_out_names_the_answer(room: Room, name: str, answer
     with pytest.raises(ConfigurationError) as caught:
         room.build(name)
     assert str(caught.value) == (
-        f"{room.setting}: {name!r} is not part of this project; to add it, run "
-        f"`uvx copier update` and answer `{answer}`"
+        f"{room.setting}: {name!r} is not part of this project; to add it, commit your work and "
+        f"run `python tools/spine update --to current --data {answer}`"
     )
 
 

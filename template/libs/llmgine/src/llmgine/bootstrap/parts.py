@@ -42,7 +42,8 @@ class Room:
     Attributes:
         setting: the setting that chooses the file, for error messages.
         package: the room's package.
-        answers: the answer to the questionnaire that brings a file, by file.
+        answers: the change to the questionnaire's answers that brings a file, by file, as
+            `tools/spine update --data` takes it.
         helpers: files of the room that are no choice.
         remote: files that ask somebody over a network.
     """
@@ -85,8 +86,8 @@ class Room:
     def _absent(self, name: str) -> str:
         if name in self.answers:
             return (
-                f"{name!r} is not part of this project; to add it, run `uvx copier update` and "
-                f"answer `{self.answers[name]}`"
+                f"{name!r} is not part of this project; to add it, commit your work and run "
+                f"`python tools/spine update --to current --data {self.answers[name]}`"
             )
         present = sorted(self._present())
         close = get_close_matches(name, [*present, *self.answers], n=1)
@@ -98,18 +99,20 @@ class Room:
 CONSOLE = Room(
     setting="console.enabled",
     package="llmgine.observability",
-    answers={"console": "handlers: console"},
+    answers={"console": "handlers+=console"},
 )
 FILE = Room(
-    setting="file.enabled", package="llmgine.observability", answers={"jsonl": "handlers: file"}
+    setting="file.enabled", package="llmgine.observability", answers={"jsonl": "handlers+=file"}
 )
 OTEL = Room(
-    setting="otel.enabled", package="llmgine.observability", answers={"otel": "handlers: otel"}
+    setting="otel.enabled", package="llmgine.observability", answers={"otel": "handlers+=otel"}
 )
 PROVIDERS = Room(
     setting="provider.name",
     package="llmgine.providers",
-    answers={name: f"provider: {name}" for name in ("anthropic", "litellm", "local", "openai")},
+    answers={
+        name: f"other_providers+={name}" for name in ("anthropic", "litellm", "local", "openai")
+    },
     helpers=frozenset({"fallback", "observed", "retrying", "scripted_answers", "usage"}),
     remote=frozenset({"anthropic", "litellm", "openai"}),
 )
@@ -117,19 +120,19 @@ PROVIDERS = Room(
 RETRY = Room(
     setting="retry.enabled",
     package="llmgine.providers",
-    answers={"retrying": "extras: resilience"},
+    answers={"retrying": "extras+=resilience"},
 )
 FALLBACK = Room(
     setting="provider.fallback",
     package="llmgine.providers",
-    answers={"fallback": "extras: resilience"},
+    answers={"fallback": "extras+=resilience"},
 )
 # Around every handler of the bus, by file, the outermost first.
 MIDDLEWARE = {
     file: Room(
         setting=f"{group}.enabled",
         package="llmgine.bus.middleware",
-        answers={file: "extras: resilience"},
+        answers={file: "extras+=resilience"},
     )
     for file, group in (
         ("dead_letters", "dead_letters"),
@@ -141,7 +144,7 @@ MIDDLEWARE = {
 STORES = Room(
     setting="context.store",
     package="llmgine.context",
-    answers={"sqlite": "store: sqlite"},
+    answers={"sqlite": "store=sqlite"},
     helpers=frozenset({"window"}),
 )
 EXECUTORS = Room(
@@ -161,7 +164,7 @@ EXECUTORS = Room(
     ),
 )
 # No executor, but tools for the one that there is.
-MCP = Room(setting="mcp.servers", package="llmgine.tools", answers={"mcp": "extras: mcp"})
+MCP = Room(setting="mcp.servers", package="llmgine.tools", answers={"mcp": "extras+=mcp"})
 
 
 def named_factory(setting: str, path: str) -> Build:
