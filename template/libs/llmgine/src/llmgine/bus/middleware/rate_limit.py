@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from llmgine.bus.middleware.keys import Key, Keyed, Place, by_type, described
+from llmgine.bus.middleware.rate_window import Turn, Window
 from llmgine.contracts.ambient import paused_clock
 from llmgine.contracts.events import SessionEndEvent
 from llmgine.contracts.messages import Event, Message
@@ -43,135 +42,6 @@ class TokenLimit:
             raise ConfigurationError(f"limit: expected a number above 0, found {self.limit}")
 
 
-@dataclass(eq=False, slots=True)
-class _Turn:
-    """A call that was let through.
-
-    Attributes:
-        at: when.
-        tokens: those that it counts for.
-    """
-
-    at: float
-    tokens: float
-
-
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    """A call that waits for its turn."""
-
-    turn: asyncio.Future[_Turn]
-    tokens: float
-
-
-class _Window:
-    """The calls of one key that still count, and those that wait, first come first served.
-
-    In no stretch of `per` seconds are there more turns than `requests`, or turns of more than
-    `tokens` (as they were estimated).
-    """
-
-    def __init__(self, requests: int, tokens: float, per: float) -> None:
-        self._requests = requests
-        self._tokens = tokens
-        self._per = per
-        self._turns: deque[_Turn] = deque()
-        self._taken = 0.0
-        self._waiting: deque[_Waiter] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything counts here, now."""
-        last = self._turns[-1].at if self._turns else -math.inf
-        return bool(self._waiting) or last + self._per > _now()
-
-    @property
-    def crowded(self) -> bool:
-        """Whether others wait."""
-        return bool(self._waiting)
-
-    def due(self, tokens: float) -> float:
-        """Return when a call that came now would have its turn, as far as can be told."""
-        self._serve()
-        now = _now()
-        if not self._waiting and self._fits(tokens):
-            return now
-        return self._due([*(each.tokens for each in self._waiting), tokens], now)
-
-    def take(self, tokens: float) -> _Turn:
-        """Take a turn that is due."""
-        turn = _Turn(_now(), tokens)
-        self._turns.append(turn)
-        self._taken += tokens
-        return turn
-
-    async def wait(self, tokens: float) -> _Turn:
-        """Wait for a turn; who leaves before makes way for the others."""
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), tokens)
-        self._waiting.append(waiter)
-        self._serve()
-        try:
-            return await waiter.turn
-        except BaseException:
-            if not waiter.turn.get_loop().is_closed():
-                self._leave(waiter)
-            raise
-
-    def settle(self, turn: _Turn, tokens: float) -> None:
-        """Count a turn for what it has really taken."""
-        self._serve()
-        if turn.at + self._per > _now():
-            self._taken += tokens - turn.tokens
-            turn.tokens = tokens
-            self._serve()
-
-    def _leave(self, waiter: _Waiter) -> None:
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
-        elif waiter.turn.done() and not waiter.turn.cancelled():
-            turn = waiter.turn.result()
-            if turn in self._turns:
-                self._turns.remove(turn)
-                self._taken -= turn.tokens
-        self._serve()
-
-    def _fits(self, tokens: float) -> bool:
-        return len(self._turns) < self._requests and self._taken + tokens <= self._tokens
-
-    def _due(self, asked: Iterable[float], now: float) -> float:
-        """Return when the last of these has its turn, if they take theirs in this order."""
-        turns = deque((turn.at, turn.tokens) for turn in self._turns)
-        taken = self._taken
-        for tokens in asked:
-            while turns and (len(turns) >= self._requests or taken + tokens > self._tokens):
-                at, freed = turns.popleft()
-                now, taken = max(now, at + self._per), taken - freed
-            turns.append((now, tokens))
-            taken += tokens
-        return now
-
-    def _serve(self) -> None:
-        """Give turns to those who wait, as far as they are due, and ring for the next one."""
-        now = _now()
-        while self._waiting and self._waiting[0].turn.get_loop() is not asyncio.get_running_loop():
-            self._waiting.popleft()  # its loop has gone without a stop
-        while self._turns and self._turns[0].at + self._per <= now:
-            self._taken -= self._turns.popleft().tokens
-        if not self._turns:
-            self._taken = 0.0  # what rounding has left
-        while self._waiting and self._due([self._waiting[0].tokens], now) <= now:
-            waiter = self._waiting.popleft()
-            if not waiter.turn.done():
-                waiter.turn.set_result(self.take(waiter.tokens))
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._waiting:
-            due = self._due([self._waiting[0].tokens], now)
-            self._timer = asyncio.get_running_loop().call_at(due, self._serve)
-
-
 class RateLimit:
     """Middleware that lets so many calls through in so much time, and no more in any such stretch.
 
@@ -197,7 +67,7 @@ class RateLimit:
         self._tokens = tokens
         limit = math.inf if tokens is None else tokens.limit
         self._windows = Keyed(
-            lambda: _Window(settings.requests, limit, settings.per),
+            lambda: Window(settings.requests, limit, settings.per),
             key=key,
             scope=settings.scope,
             limit=settings.max_keys,
@@ -230,8 +100,8 @@ class RateLimit:
         self._settle(window, turn, message, value)
         return value
 
-    async def _turn(self, place: Place, window: _Window, tokens: float) -> _Turn:
-        wait = max(0.0, window.due(tokens) - _now())
+    async def _turn(self, place: Place, window: Window, tokens: float) -> Turn:
+        wait = window.delay(tokens)
         if wait == 0 and not window.crowded:
             return window.take(tokens)
         if wait > self._settings.max_wait:
@@ -253,7 +123,7 @@ class RateLimit:
             raise self._refusal(place, math.inf, f"it asks for {tokens:g} tokens at once")
         return tokens
 
-    def _settle(self, window: _Window, turn: _Turn, message: Message, value: object) -> None:
+    def _settle(self, window: Window, turn: Turn, message: Message, value: object) -> None:
         if self._tokens is None or self._tokens.settle is None:
             return
         try:
@@ -280,10 +150,6 @@ def _checked(name: str, tokens: float) -> float:
     if not 0 <= tokens < math.inf:
         raise ConfigurationError(f"{name}: expected a number of tokens, found {tokens}")
     return tokens
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def build(settings: RateLimitSettings) -> RateLimit:
