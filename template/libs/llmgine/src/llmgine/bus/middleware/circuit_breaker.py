@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from llmgine.bus.frames import Frame
+from llmgine.bus.middleware.circuit import Circuit, CircuitState
 from llmgine.bus.middleware.keys import Key, Keyed, Place, by_type, described
-from llmgine.bus.middleware.outcome import (
-    current_frame,
-    cut_of,
-    failure_of,
-    is_over,
-    is_within,
-)
+from llmgine.bus.middleware.outcome import current_frame, cut_of, failure_of, is_over
 from llmgine.contracts.events import SessionEndEvent
 from llmgine.contracts.messages import Event, Message
 from llmgine.contracts.protocols import CallNext
 from llmgine.errors import CircuitOpenError, LlmgineError, ProviderError, StreamInterruptedError
 from llmgine.settings import CircuitBreakerSettings
 
-__all__ = ["CircuitBreaker", "CircuitState", "build"]
-
-CircuitState = Literal["closed", "open", "half-open"]
+__all__ = ["CircuitBreaker", "build"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,34 +24,12 @@ _log = logging.getLogger(__name__)
 _INPUT_ERRORS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
-@dataclass(eq=False, slots=True)
-class _Circuit:
-    """What has become of the calls of one key.
-
-    Attributes:
-        outcomes: when the last calls ended that say something, and whether they had failed.
-        until: when the circuit lets a call try again; None while it is closed.
-        trying: whether such a try is under way,
-        tried: when it began, and its frame, should it never end.
-        age: changes with the state: calls that began at another age have no say any more.
-        last: what kind of error the last failure was.
-    """
-
-    outcomes: deque[tuple[float, bool]]
-    until: float | None = None
-    trying: bool = False
-    tried: float = 0.0
-    frame: Frame | None = None
-    age: int = 0
-    last: str = ""
-
-
 @dataclass(slots=True)
 class _Call:
     """One call that was let through."""
 
     place: Place
-    circuit: _Circuit
+    circuit: Circuit
     age: int
     frame: Frame | None = field(default_factory=current_frame)
 
@@ -92,7 +60,7 @@ class CircuitBreaker:
         self._settings = settings = settings or CircuitBreakerSettings()
         self._counts = counts or is_outage
         self._circuits = Keyed(
-            lambda: _Circuit(deque(maxlen=settings.calls)),
+            lambda: Circuit(settings),
             key=key,
             scope=settings.scope,
             limit=settings.max_keys,
@@ -106,9 +74,7 @@ class CircuitBreaker:
         """Return the state of the circuit that a message goes through."""
         place = self._circuits.place(message)
         circuit = None if place is None else self._circuits.peek(place)
-        if circuit is None or circuit.until is None:
-            return "closed"
-        return "open" if _now() < circuit.until else "half-open"
+        return "closed" if circuit is None else circuit.state
 
     def observe(self, event: Event) -> None:
         """Forget the circuits of a session that has ended."""
@@ -123,7 +89,7 @@ class CircuitBreaker:
         """
         place = self._circuits.place(message)
         circuit = None if place is None else self._circuits.state(place)
-        if place is None or circuit is None or (circuit.trying and is_within(circuit.frame)):
+        if place is None or circuit is None or circuit.within_try:
             return await call_next(message)  # uncounted, or a part of the one try
         self._enter(place, circuit)
         call = _Call(place, circuit, circuit.age)
@@ -136,14 +102,9 @@ class CircuitBreaker:
         self._ended(call, cut_of(call.frame), says=not is_over(call.frame))
         return value
 
-    def _enter(self, place: Place, circuit: _Circuit) -> None:
+    def _enter(self, place: Place, circuit: Circuit) -> None:
         """Let a call through, or not."""
-        if circuit.until is None:
-            return
-        now = _now()
-        wait = circuit.until - now
-        if wait <= 0 and circuit.trying and not is_over(circuit.frame):
-            wait = circuit.tried + self._settings.open_for - now
+        wait = circuit.admit()
         if wait > 0:
             raise CircuitOpenError(
                 f"the circuit of {described(place)} is open, since too many calls have failed "
@@ -151,8 +112,6 @@ class CircuitBreaker:
                 key=place[1],
                 retry_after=wait,
             )
-        circuit.trying, circuit.tried, circuit.frame = True, now, current_frame()
-        circuit.age += 1
 
     def _ended(self, call: _Call, failure: BaseException | None, *, says: bool) -> None:
         """Note how a call has ended.
@@ -165,36 +124,20 @@ class CircuitBreaker:
         circuit = call.circuit
         if call.age != circuit.age:
             return
-        circuit.trying, circuit.frame = False, None
+        circuit.release()
         failed = failure is not None and self._counts(failure)
         if failed:
             # Its text may be another user's business.
             circuit.last = type(failure).__qualname__
         if failed or (says and failure is None):
-            self._judge(call.place, circuit, failed=failed)
+            self._tell(call.place, circuit, circuit.note(failed=failed))
 
-    def _judge(self, place: Place, circuit: _Circuit, *, failed: bool) -> None:
-        settings, now = self._settings, _now()
-        if circuit.until is not None:
-            if failed:
-                self._open(place, circuit)
-            else:
-                circuit.until = None
-                circuit.age += 1
-                _log.info("the circuit of %s is closed again", described(place))
-            return
-        circuit.outcomes.append((now, failed))
-        if failed:
-            recent = [each for at, each in circuit.outcomes if at > now - settings.window]
-            if sum(recent) >= max(settings.failures, settings.ratio * len(recent)):
-                self._open(place, circuit)
-
-    def _open(self, place: Place, circuit: _Circuit) -> None:
-        circuit.until = _now() + self._settings.open_for
-        circuit.outcomes.clear()
-        circuit.age += 1
-        name, seconds = described(place), self._settings.open_for
-        _log.warning("the circuit of %s is open for %g s after a %s", name, seconds, circuit.last)
+    def _tell(self, place: Place, circuit: Circuit, change: CircuitState | None) -> None:
+        if change == "open":
+            text, seconds = "the circuit of %s is open for %g s after a %s", self._settings.open_for
+            _log.warning(text, described(place), seconds, circuit.last)
+        elif change == "closed":
+            _log.info("the circuit of %s is closed again", described(place))
 
 
 def is_outage(error: BaseException) -> bool:
@@ -208,10 +151,6 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, LlmgineError):
         return isinstance(error, TimeoutError)
     return isinstance(error, Exception) and not isinstance(error, _INPUT_ERRORS)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def build(settings: CircuitBreakerSettings) -> CircuitBreaker:
