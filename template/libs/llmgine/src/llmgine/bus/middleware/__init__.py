@@ -9,8 +9,10 @@ call that an open circuit refuses takes no turn from the others.
 """
 
 from llmgine.bus.middleware.circuit_breaker import CircuitBreaker
-from llmgine.bus.middleware.dead_letters import DeadLetter, DeadLetters, ReplayReport
+from llmgine.bus.middleware.dead_letter_file import DeadLetter
+from llmgine.bus.middleware.dead_letters import DeadLetters
 from llmgine.bus.middleware.rate_limit import RateLimit, TokenLimit
+from llmgine.bus.middleware.replays import ReplayReport
 from llmgine.bus.middleware.retry import Retry
 
 __all__ = [
