@@ -25,7 +25,8 @@ from llmgine.providers._chat.dialect import Dialect
 from llmgine.providers._chat.request import RequestWriter
 from llmgine.providers._chat.response import ChunkReader, response_of, said_in
 from llmgine.providers._sdk.closing import Closable
-from llmgine.providers._sdk.errors import Failures, SdkErrors, add_headers
+from llmgine.providers._sdk.errors import Failures, SdkErrors
+from llmgine.providers._sdk.headers import add_headers
 from llmgine.providers._sdk.options import (
     checked_options,
     flag_of,

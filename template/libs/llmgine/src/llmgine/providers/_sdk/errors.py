@@ -1,103 +1,32 @@
 """An SDK's exceptions as the one error tree, whoever the provider is.
 
-What the provider's own code or words say counts first, then the status. Texts are one short line,
-and a key never stands in them, even where a server repeats it.
+Their texts are one short line, and a key never stands in them, even where a server repeats it.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from time import time
-from typing import Protocol, TypeGuard, TypeVar
+from typing import Protocol, TypeVar
 
 from llmgine.errors import (
-    AuthenticationError,
     BadResponseError,
-    ConflictError,
-    ContentFilterError,
-    ContextLengthError,
     InvalidRequestError,
-    NotFoundError,
-    OverloadedError,
     PartialAnswer,
-    PermissionDeniedError,
     ProviderConnectionError,
     ProviderError,
-    ProviderServerError,
     ProviderTimeoutError,
-    QuotaExceededError,
-    RateLimitError,
     StreamInterruptedError,
 )
+from llmgine.providers._sdk.headers import add_headers
+from llmgine.providers._sdk.kinds import kind_of, said
 
-__all__ = ["Failures", "SdkErrors", "add_headers"]
+__all__ = ["Failures", "SdkErrors"]
 
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
 _LONGEST_TEXT = 500
 _SHORTEST_SECRET = 8
-_TOO_MANY = 429
-_SERVER_ERRORS = 500
-
-_BY_CODE: Mapping[str, type[ProviderError]] = {
-    "api_error": ProviderServerError,
-    "authentication_error": AuthenticationError,
-    "billing_error": QuotaExceededError,
-    "billing_hard_limit_reached": QuotaExceededError,
-    "billing_not_active": QuotaExceededError,
-    "content_filter": ContentFilterError,
-    "content_policy_violation": ContentFilterError,
-    "context_length_exceeded": ContextLengthError,
-    "exceed_context_size_error": ContextLengthError,
-    "insufficient_quota": QuotaExceededError,
-    "internal_server_error": ProviderServerError,
-    "invalid_api_key": AuthenticationError,
-    "invalid_prompt": ContentFilterError,
-    "model_not_found": NotFoundError,
-    "not_found_error": NotFoundError,
-    "overloaded_error": OverloadedError,
-    "permission_error": PermissionDeniedError,
-    "rate_limit_error": RateLimitError,
-    "rate_limit_exceeded": RateLimitError,
-    "request_too_large": InvalidRequestError,
-    "server_error": ProviderServerError,
-    "timeout_error": ProviderTimeoutError,
-}
-_BY_STATUS: Mapping[int, type[ProviderError]] = {
-    401: AuthenticationError,
-    402: QuotaExceededError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    408: ProviderTimeoutError,
-    409: ConflictError,
-    429: RateLimitError,
-    503: OverloadedError,
-    504: ProviderTimeoutError,
-    529: OverloadedError,
-}
-# Where a provider has one code for every bad request, only its words tell these apart.
-_BY_WORDS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
-    (
-        re.compile(
-            r"prompt is too long|context ?(?:length|window|size)"
-            r"|input is too long|too many (?:input )?tokens",
-            re.IGNORECASE,
-        ),
-        ContextLengthError,
-    ),
-    (re.compile(r"credit balance is too low", re.IGNORECASE), QuotaExceededError),
-    (
-        re.compile(
-            r"content management policy|content filtering policy|usage polic", re.IGNORECASE
-        ),
-        ContentFilterError,
-    ),
-)
 
 
 class _Response(Protocol):
@@ -191,10 +120,10 @@ class Failures:
     ) -> ProviderError:
         """Return the error that an answer's body tells of."""
         headers = {} if headers is None else headers
-        code, words = _said(body)
+        code, words = said(body)
         number = None if status is None or str(status) == code else str(status)
         told = " ".join(filter(None, (number, code)))
-        error = self._made(_kind(status, code, words), ": ".join(filter(None, (told, words))))
+        error = self._made(kind_of(status, code, words), ": ".join(filter(None, (told, words))))
         error.status = status
         error.provider_code = code
         add_headers(error, headers)
@@ -244,65 +173,6 @@ class Failures:
         if len(text) > _LONGEST_TEXT:
             text = f"{text[:_LONGEST_TEXT]}..."
         return kind(f"{self._provider}: {text}", provider=self._provider)
-
-
-def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
-    return isinstance(value, Mapping)
-
-
-def _said(body: object) -> tuple[str | None, str]:
-    """Return the code and the words of an error's body."""
-    if not _is_object(body):
-        return None, body if isinstance(body, str) else ""
-    inner = body.get("error")
-    if _is_object(inner):
-        return _said(inner)
-    codes = (body.get("code"), body.get("type"))
-    code = next((str(each) for each in codes if isinstance(each, str | int) and each), None)
-    words = (inner, body.get("message"), body.get("detail"))
-    return code, next((text for text in words if isinstance(text, str)), "")
-
-
-def _kind(status: int | None, code: str | None, words: str) -> type[ProviderError]:
-    if code is not None and code in _BY_CODE:
-        return _BY_CODE[code]
-    if status is None and code is not None and code.isdecimal():
-        status = int(code)  # some servers send the status as the code of an error in a stream
-    if status is None:
-        return _worded(words) or ProviderServerError
-    # What is said beside a limit on rates may sound like one on lengths: "too many tokens".
-    if status >= _SERVER_ERRORS or status == _TOO_MANY:
-        return _BY_STATUS.get(status, ProviderServerError)
-    return _worded(words) or _BY_STATUS.get(status, InvalidRequestError)
-
-
-def _worded(words: str) -> type[ProviderError] | None:
-    return next((kind for pattern, kind in _BY_WORDS if pattern.search(words)), None)
-
-
-def add_headers(error: ProviderError, headers: Mapping[str, str]) -> None:
-    """Note on an error what the answer's headers say of it."""
-    error.request_id = headers.get("x-request-id") or headers.get("request-id")
-    error.retry_after = _retry_after(headers)
-    wish = headers.get("x-should-retry")
-    if wish in {"true", "false"}:
-        error.retryable = wish == "true"
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a server asks to wait: given so, in milliseconds, or as a date."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) / unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds):
-            return max(seconds, 0.0)
-    try:
-        date: datetime = parsedate_to_datetime(headers.get("retry-after", ""))
-        return max(date.timestamp() - time(), 0.0)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _named(error: BaseException) -> str:
