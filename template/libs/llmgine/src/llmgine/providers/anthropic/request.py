@@ -6,16 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from llmgine.contracts.chat import JsonValue
-from llmgine.contracts.llm import (
-    JsonObjectFormat,
-    JsonSchemaFormat,
-    LLMRequest,
-    NamedTool,
-    Reasoning,
-    ToolDefinition,
-)
+from llmgine.contracts.llm import JsonObjectFormat, JsonSchemaFormat, LLMRequest, Reasoning
 from llmgine.errors import InvalidRequestError
 from llmgine.providers.anthropic.history import Block, Conversation
+from llmgine.providers.anthropic.tools import tools_of
 
 __all__ = ["Call", "Writer"]
 
@@ -78,7 +72,7 @@ class Writer:
             "max_tokens": self._longest(request),
             "messages": conversation.turns,
             **_given({"system": conversation.system or None}),
-            **self._tools(request, options.pop("tools", None)),
+            **tools_of(request, options.pop("tools", None), self.refusal),
             **_settings(request),
             **_output(request),
         }
@@ -117,27 +111,6 @@ class Writer:
         thoughts = request.reasoning.budget_tokens if request.reasoning else None
         return self.max_tokens + (thoughts or 0)
 
-    def _tools(self, request: LLMRequest, more: JsonValue) -> Block:
-        """Return the tools, those that only Anthropic knows included, and how to choose."""
-        tools = [*map(_tool, request.tools), *self._added(more)]
-        choice = request.tool_choice
-        if isinstance(choice, NamedTool) and choice.name not in {
-            each.get("name") for each in tools
-        }:
-            raise self.refusal(f"tool_choice: the request has no tool {choice.name!r}")
-        if choice == "required" and not tools:
-            raise self.refusal("tool_choice: 'required', but the request has no tools")
-        chosen = _choice(request) if tools else None
-        return _given({"tools": tools or None, "tool_choice": chosen})
-
-    def _added(self, more: JsonValue) -> list[Block]:
-        """Return the tools among the options."""
-        given = more if isinstance(more, list) else []
-        added: list[Block] = [{**each} for each in given if isinstance(each, dict)]
-        if more is not None and added != more:
-            raise self.refusal("provider_options: expected 'tools' to be a list of objects")
-        return added
-
 
 def _given(fields: Block) -> Block:
     return {name: value for name, value in fields.items() if value is not None}
@@ -149,34 +122,6 @@ def _headers(options: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
         if name in options:
             value = options.pop(name)
             yield header, ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _tool(definition: ToolDefinition) -> Block:
-    function = definition["function"]
-    tool: Block = {
-        "name": function["name"],
-        "input_schema": {"type": "object", **function["parameters"]},
-    }
-    if function["description"]:
-        tool["description"] = function["description"]
-    if "strict" in function:
-        tool["strict"] = function["strict"]
-    return tool
-
-
-def _choice(request: LLMRequest) -> Block | None:
-    wanted, parallel = request.tool_choice, request.parallel_tool_calls
-    if wanted is None and parallel is None:
-        return None
-    if wanted == "none":
-        return {"type": "none"}
-    if isinstance(wanted, NamedTool):
-        choice: Block = {"type": "tool", "name": wanted.name}
-    else:
-        choice = {"type": "any" if wanted == "required" else "auto"}
-    if parallel is not None:
-        choice["disable_parallel_tool_use"] = not parallel
-    return choice
 
 
 def _settings(request: LLMRequest) -> Block:
