@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from llmgine.contracts.chat import (
-    JsonValue,
-    RefusalPart,
-)
+from llmgine.contracts.chat import RefusalPart
 from llmgine.contracts.llm import (
     FinishReason,
     LLMChunk,
@@ -18,20 +15,14 @@ from llmgine.contracts.llm import (
     PartEnd,
     StreamEnd,
     StreamStart,
-    Usage,
     UsageUpdate,
 )
 from llmgine.contracts.stream import fold
 from llmgine.providers._sdk.shape import Fields
 from llmgine.providers._sdk.shape import fields as fields_of
-from llmgine.providers.anthropic.blocks import (
-    StreamedBlock,
-    part_of,
-    rest_of,
-    some_text,
-    text_of,
-)
+from llmgine.providers.anthropic.blocks import StreamedBlock, part_of, rest_of, some_text, text_of
 from llmgine.providers.anthropic.history import NAME
+from llmgine.providers.anthropic.usage import count_of, usage_of
 
 __all__ = ["StreamReader", "response_of"]
 
@@ -47,44 +38,6 @@ _FINISH: Mapping[str, FinishReason] = {
 _MESSAGE_FIELDS = frozenset(
     {"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"}
 )
-_COUNTS = frozenset(
-    {
-        "input_tokens",
-        "output_tokens",
-        "cache_read_input_tokens",
-        "cache_creation_input_tokens",
-        "service_tier",
-    }
-)
-
-
-def _count(value: JsonValue) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _details(counts: Fields) -> Iterator[tuple[str, int]]:
-    for name, value in counts.items():
-        if name not in _COUNTS and (count := _count(value)) is not None:
-            yield name, count
-        for inner, each in fields_of(value).items():
-            if inner != "thinking_tokens" and (count := _count(each)) is not None:
-                yield f"{name}.{inner}", count
-
-
-def _usage(counts: Fields) -> Usage:
-    """Return the tokens; Anthropic's own input leaves out what its cache took in or gave."""
-    fresh = _count(counts.get("input_tokens"))
-    read = _count(counts.get("cache_read_input_tokens"))
-    written = _count(counts.get("cache_creation_input_tokens"))
-    thoughts = fields_of(counts.get("output_tokens_details")).get("thinking_tokens")
-    return Usage(
-        input_tokens=None if fresh is None else fresh + (read or 0) + (written or 0),
-        output_tokens=_count(counts.get("output_tokens")),
-        cache_read_tokens=read,
-        cache_write_tokens=written,
-        reasoning_tokens=_count(thoughts),
-        details=dict(_details(counts)),
-    )
 
 
 def _start(message: Fields, request_id: str | None) -> StreamStart:
@@ -110,7 +63,7 @@ def _end(message: Fields, after: int) -> Iterator[LLMChunk]:
     yield StreamEnd(
         finish_reason=_FINISH.get(reason, "unknown"),
         finish_raw=reason,
-        usage=_usage(usage),
+        usage=usage_of(usage),
         stop_sequence=some_text(message.get("stop_sequence")),
         service_tier=some_text(usage.get("service_tier")),
         provider_data=data or None,
@@ -165,7 +118,7 @@ class StreamReader:
         if kind == "message_start":
             self._message = dict(fields_of(event.get("message")))
             yield _start(self._message, self._request_id)
-            yield UsageUpdate(usage=_usage(fields_of(self._message.get("usage"))))
+            yield UsageUpdate(usage=usage_of(fields_of(self._message.get("usage"))))
         elif kind == "content_block_start":
             index = self._index(event)
             block = self._blocks[index] = StreamedBlock(
@@ -182,7 +135,7 @@ class StreamReader:
             yield from _end(self._message, max(self._blocks, default=-1) + 1)
 
     def _index(self, event: Fields) -> int:
-        index = _count(event.get("index"))
+        index = count_of(event.get("index"))
         if index is None:
             raise ValueError(f"expected an index, found {event.get('index')!r}")
         return index
@@ -199,4 +152,4 @@ class StreamReader:
         usage = fields_of(event.get("usage"))
         self._message.update(_given(delta))
         self._message["usage"] = {**fields_of(self._message.get("usage")), **_given(usage)}
-        yield UsageUpdate(usage=_usage(fields_of(self._message.get("usage"))))
+        yield UsageUpdate(usage=usage_of(fields_of(self._message.get("usage"))))

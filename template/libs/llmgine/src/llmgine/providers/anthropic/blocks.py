@@ -104,9 +104,8 @@ class StreamedBlock:
             text = self._more("thinking", delta.get("thinking"))
             yield ThinkingDelta(index=self._index, text=text)
         elif kind == "signature_delta":
-            self._fields["signature"] = delta.get("signature")
-            signature = some_text(delta.get("signature"))
-            yield ThinkingDelta(index=self._index, signature=signature)
+            signature = self._fields["signature"] = delta.get("signature")
+            yield ThinkingDelta(index=self._index, signature=some_text(signature))
         elif kind == "input_json_delta":
             self._arguments.append(text_of(delta.get("partial_json")))
             if self._fields.get("type") == "tool_use":
