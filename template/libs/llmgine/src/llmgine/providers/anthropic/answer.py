@@ -21,7 +21,7 @@ from llmgine.contracts.stream import fold
 from llmgine.providers._sdk.shape import Fields
 from llmgine.providers._sdk.shape import fields as fields_of
 from llmgine.providers.anthropic.blocks import StreamedBlock, part_of, rest_of, some_text, text_of
-from llmgine.providers.anthropic.history import NAME
+from llmgine.providers.anthropic.parts import NAME
 from llmgine.providers.anthropic.usage import count_of, usage_of
 
 __all__ = ["StreamReader", "response_of"]

@@ -19,7 +19,7 @@ from llmgine.contracts.chat import (
 )
 from llmgine.contracts.llm import LLMChunk, PartEnd, TextDelta, ThinkingDelta, ToolCallDelta
 from llmgine.providers._sdk.shape import Fields, known
-from llmgine.providers.anthropic.history import NAME
+from llmgine.providers.anthropic.parts import NAME
 
 __all__ = ["StreamedBlock", "part_of", "rest_of", "some_text", "text_of"]
 

@@ -35,7 +35,7 @@ from llmgine.providers._sdk.options import (
 )
 from llmgine.providers._sdk.streams import answered, relayed
 from llmgine.providers.anthropic.answer import StreamReader, response_of
-from llmgine.providers.anthropic.history import NAME
+from llmgine.providers.anthropic.parts import NAME
 from llmgine.providers.anthropic.request import Call, Writer
 from llmgine.settings import ProviderSettings
 

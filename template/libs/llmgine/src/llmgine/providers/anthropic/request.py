@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.llm import JsonObjectFormat, JsonSchemaFormat, LLMRequest, Reasoning
 from llmgine.errors import InvalidRequestError
-from llmgine.providers.anthropic.history import Block, Conversation
+from llmgine.providers.anthropic.history import Conversation
+from llmgine.providers.anthropic.parts import Block
 from llmgine.providers.anthropic.tools import tools_of
 
 __all__ = ["Call", "Writer"]

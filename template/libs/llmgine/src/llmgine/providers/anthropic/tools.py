@@ -7,7 +7,7 @@ from collections.abc import Callable
 from llmgine.contracts.chat import JsonValue
 from llmgine.contracts.llm import LLMRequest, NamedTool, ToolDefinition
 from llmgine.errors import InvalidRequestError
-from llmgine.providers.anthropic.history import Block
+from llmgine.providers.anthropic.parts import Block
 
 __all__ = ["tools_of"]
 
