@@ -19,8 +19,8 @@ from llmgine.contracts import (
 )
 from llmgine.contracts.chat import JsonValue
 from llmgine.providers._chat.parts import AnswerParts
+from llmgine.providers._sdk.reading import Reader
 from llmgine.providers._sdk.shape import Fields, count, fields, items, joined, known, text
-from llmgine.providers._sdk.streams import Reader
 
 __all__ = ["ChunkReader", "response_of", "said_in"]
 

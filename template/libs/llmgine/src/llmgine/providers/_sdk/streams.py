@@ -2,69 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from llmgine.contracts import LLMChunk
-from llmgine.contracts.llm import StreamEnd, StreamStart, UsageUpdate
-from llmgine.contracts.stream import ResponseBuilder
-from llmgine.errors import ConfigurationError, ProviderError
+from llmgine.errors import ConfigurationError
+from llmgine.providers._sdk.clock import Clock
 from llmgine.providers._sdk.errors import Failures
+from llmgine.providers._sdk.reading import Reader, Reading, SdkStream
 
-__all__ = ["Reader", "SdkStream", "answered", "relayed"]
-
-_log = logging.getLogger(__name__)
-
-# How long a server may take to end its stream behind the answer's end.
-_DRAIN = 0.25
+__all__ = ["answered", "relayed"]
 
 T = TypeVar("T")
-ItemT_co = TypeVar("ItemT_co", covariant=True)
-ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
 ItemT = TypeVar("ItemT")
-
-
-class SdkStream(Protocol[ItemT_co]):
-    """An SDK's stream."""
-
-    async def __anext__(self) -> ItemT_co:
-        """Return the next item."""
-        ...
-
-    async def close(self) -> None:
-        """Close the connection."""
-        ...
-
-
-class Reader(Protocol[ItemT_contra]):
-    """Makes our chunks of an SDK's items."""
-
-    def read(self, item: ItemT_contra, /) -> Iterable[LLMChunk]:
-        """Return the chunks of the next item."""
-        ...
-
-    def end(self) -> Iterable[LLMChunk]:
-        """Return the last chunks, once no item is left; no `StreamEnd` if something is missing."""
-        ...
-
-
-class _Clock:
-    """The time that is left for a call as a whole, waits between two reads not counted apart."""
-
-    def __init__(self, timeout: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._end = None if timeout is None else loop.time() + timeout
-        self.expired = False
-
-    async def wait(self, waiting: Awaitable[T]) -> T:
-        scope = asyncio.timeout_at(self._end)
-        try:
-            async with scope:
-                return await waiting
-        finally:
-            self.expired = scope.expired()
 
 
 async def answered(call: Awaitable[T], failures: Failures, timeout: float | None) -> T:
@@ -74,7 +24,7 @@ async def answered(call: Awaitable[T], failures: Failures, timeout: float | None
         ConfigurationError: it couldn't be made.
         ProviderError: it failed, or took longer than `timeout`.
     """
-    clock = _Clock(timeout)
+    clock = Clock(timeout)
     try:
         return await clock.wait(call)
     except ConfigurationError:
@@ -116,84 +66,12 @@ async def _opened(
     opening: Callable[[], Awaitable[tuple[SdkStream[ItemT], Reader[ItemT]]]],
     failures: Failures,
     timeout: float | None,
-) -> _Reading[ItemT]:
-    clock = _Clock(timeout)
+) -> Reading[ItemT]:
+    clock = Clock(timeout)
     try:
         stream, reader = await clock.wait(opening())
     except ConfigurationError:
         raise
     except Exception as error:
         raise failures.late(timeout) if clock.expired else failures.of_request(error) from None
-    return _Reading(stream, reader, failures, clock, timeout)
-
-
-class _Reading(Generic[ItemT]):
-    """An open stream, what has come of it so far, and whether any of that could be shown."""
-
-    def __init__(
-        self,
-        stream: SdkStream[ItemT],
-        reader: Reader[ItemT],
-        failures: Failures,
-        clock: _Clock,
-        timeout: float | None,
-    ) -> None:
-        self._stream = stream
-        self._reader = reader
-        self._failures = failures
-        self._clock = clock
-        self._timeout = timeout
-        self._builder = ResponseBuilder()
-        self._shown = False
-        self._exhausted = False
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more is to be read; what follows an answer's end is of no interest."""
-        return self._exhausted or self._builder.finished
-
-    async def next(self) -> Iterable[LLMChunk]:
-        """Return the next chunks, or the last ones once the SDK has no item left."""
-        try:
-            # Whole, so that what can't be read is met here.
-            return list(self._reader.read(await self._clock.wait(self._stream.__anext__())))
-        except StopAsyncIteration:
-            self._exhausted = True
-            return list(self._reader.end())
-        except Exception as error:
-            raise self._broken(error) from None
-
-    def noted(self, chunk: LLMChunk) -> LLMChunk:
-        self._builder.add(chunk)
-        self._shown = self._shown or not isinstance(chunk, StreamStart | UsageUpdate | StreamEnd)
-        return chunk
-
-    def check(self) -> None:
-        """Raise if the answer isn't complete."""
-        if not self._builder.finished:
-            raise self._broken(None)
-
-    async def drain(self) -> None:
-        """Read what stands behind the answer's end, so that the connection can be used again.
-
-        Whatever comes of it, the answer is complete: a connection that can't be kept is closed.
-        """
-        try:
-            async with asyncio.timeout(_DRAIN):
-                while not self._exhausted:
-                    await self._stream.__anext__()
-        except StopAsyncIteration:
-            self._exhausted = True
-        except Exception as error:
-            _log.debug("a connection isn't kept behind its stream: %r", error)
-
-    async def close(self) -> None:
-        await self._stream.close()
-
-    def _broken(self, error: Exception | None) -> ProviderError:
-        partial = self._builder.response(unfinished="error")
-        if not self._clock.expired:
-            return self._failures.interrupted(error, partial, shown=self._shown)
-        late = self._failures.late(self._timeout, partial)
-        late.retryable = not self._shown
-        return late
+    return Reading(stream, reader, failures, clock, timeout)
