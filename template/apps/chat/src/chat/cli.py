@@ -54,10 +54,9 @@ def chat(
         bool, typer.Option("--approve", help="Run tools that need approval without asking.")
     ] = False,
 ) -> None:
-    """Talk to the model.
+    """Talk to the model; away from a terminal, standard input as a whole is one message.
 
-    At a terminal this is a conversation. Otherwise standard input as a whole is one message, and
-    standard output gets the answer and nothing else.
+    Standard output then gets the answer and nothing else.
     """
     if context.invoked_subcommand is not None:
         return
