@@ -357,8 +357,13 @@ def test_what_is_asked_wrongly_is_refused(project: Project) -> None:
     told = project.spine("update", "--data", "store+=memory", status=2)
     lists = "apps, extras, handlers, other_providers"
     assert told == f"spine: store+= adds to an answer that is a list; those are: {lists}\n"
+    both = ("--data", "extras=[mcp]", "--data", "extras+=resilience")
+    told = project.spine("update", *both, status=2)
+    assert told == "spine: extras is given with = and with +=: use one of them\n"
+    told = project.spine("update", "--to", "current", "--data", "handlers+=file")
+    assert told == "Nothing to do: the project has v0.1.0.\n"
     told = project.spine("update", "--data", "handlers+=otel", status=2)
-    assert "choose others with the preset custom" in told
+    assert "choose others with preset=custom" in told
 
 
 @pytest.mark.heavy

@@ -91,19 +91,23 @@ def _ready(project: Project, answers: Answers) -> str:
 def _changed(answers: Answers, data: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The answers that change, lists as a whole."""
     changed: dict[str, str] = {}
-    lists = answers.lists()
+    added: dict[str, list[str]] = {}
     for name, value in data:
-        if not name.endswith("+"):
+        if name.endswith("+"):
+            added.setdefault(name[:-1], []).append(value)
+        else:
             changed[name] = value
-            continue
-        items = lists.get(name := name[:-1])
-        if items is None:
+    lists = answers.lists()
+    for name, values in added.items():
+        if name in changed:
+            raise SpineError(f"{name} is given with = and with +=: use one of them")
+        if name not in lists:
             raise SpineError(
                 f"{name}+= adds to an answer that is a list; those are: {', '.join(lists)}"
             )
-        if value not in items:
-            items.append(value)
-        changed[name] = json.dumps(items)
+        items = list(dict.fromkeys([*lists[name], *values]))
+        if items != lists[name]:
+            changed[name] = json.dumps(items)
     return changed
 
 

@@ -54,7 +54,7 @@ def _reader() -> Callable[[Path, str | None], Iterable[Record]]:
         module = import_module("llmgine.observability.jsonl")
     except ModuleNotFoundError:
         text = (
-            "no events are kept; to add the handler that does, commit your work and run "
+            "no events are kept; to add the handler that keeps them, commit your work and run "
             "`python tools/spine update --to current --data handlers+=file`"
         )
         raise TraceError(text) from None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from llmgine.bus.message_bus import MessageBus
 from llmgine.bus.middleware.dead_letter_file import DeadLetter, DeadLetterFile
-from llmgine.bus.middleware.letter_box import LetterBox
+from llmgine.bus.middleware.letter_box import DeadLetterCounts, LetterBox
 from llmgine.bus.middleware.replays import ReplayReport, Replays
 from llmgine.contracts.events import (
     CommandResultEvent,
@@ -17,7 +17,7 @@ from llmgine.contracts.messages import ErrorInfo, Event, Message
 from llmgine.contracts.protocols import CallNext
 from llmgine.settings import DeadLetterSettings
 
-__all__ = ["DeadLetters", "build"]
+__all__ = ["DeadLetterCounts", "DeadLetters", "build"]
 
 
 class DeadLetters:
@@ -54,7 +54,7 @@ class DeadLetters:
         self._keep = keep
         self._box = LetterBox(settings.limit, sink)
         self._replays = Replays()
-        self.counts = self._box.counts
+        self.counts: DeadLetterCounts = self._box.counts
 
     # -- Letters
 
