@@ -41,7 +41,7 @@ def update(
     Args:
         project: the project; all of it must be committed.
         to: the version, the newest by default; `current` for the one that the project has.
-        data: answers that change, and `NAME+` with what one that is a list has besides.
+        data: answers that change, by name; with `+` behind its name, a value is added to a list.
         dry_run: look only.
 
     Raises:

@@ -18,11 +18,11 @@ from llmgine.contracts.llm import (
     UsageUpdate,
 )
 from llmgine.contracts.stream import fold
-from llmgine.providers._sdk.shape import Fields
+from llmgine.providers._sdk.shape import Fields, count
 from llmgine.providers._sdk.shape import fields as fields_of
 from llmgine.providers.anthropic.blocks import StreamedBlock, part_of, rest_of, some_text, text_of
 from llmgine.providers.anthropic.parts import NAME
-from llmgine.providers.anthropic.usage import count_of, usage_of
+from llmgine.providers.anthropic.usage import usage_of
 
 __all__ = ["StreamReader", "response_of"]
 
@@ -135,7 +135,7 @@ class StreamReader:
             yield from _end(self._message, max(self._blocks, default=-1) + 1)
 
     def _index(self, event: Fields) -> int:
-        index = count_of(event.get("index"))
+        index = count(event.get("index"))
         if index is None:
             raise ValueError(f"expected an index, found {event.get('index')!r}")
         return index
